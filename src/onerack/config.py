@@ -1,0 +1,82 @@
+"""Every limit and timeout of onerack, with its unit in its name.
+
+The idea: one frozen Struct per system, in one file, because the rules that matter lie *between* the numbers (a
+heartbeat must be shorter than the timeout that waits for it). The rule: each relation is checked at construction,
+so that a wrong configuration is refused at start with both values named.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from onerack.errors import UsageError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises `UsageError` with `message` when a relation between two settings does not hold."""
+    if not condition:
+        raise UsageError(message)
+
+
+class CodecConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the frame format (codec.py)."""
+
+    frame_bytes_max: int = 64 * MIB
+    """A longer frame is refused before any memory is taken for it."""
+
+
+class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and timeouts of the MapReduce engine; seconds and bytes."""
+
+    heartbeat_interval_s: float = 0.25
+    """How often a worker says that it lives, and how far it is."""
+    worker_timeout_s: float = 30.0
+    """A worker that is silent for longer is dead (its process, when ours, is killed)."""
+    task_stall_timeout_s: float = 600.0
+    """A task that neither reads a record nor writes a byte for so long is hung, and is killed."""
+    attempts_max: int = 4
+    """Failed attempts of one task after which the job fails."""
+    record_failures_max: int = 2
+    """So many failures on the same record make it a bad record."""
+    backup_phase_fraction: float = 0.9
+    """Backup tasks start only when so much of the phase is completed."""
+    backup_age_min_s: float = 15.0
+    """No task younger than this is a straggler."""
+    backup_median_factor: float = 3.0
+    """A straggler is older than so many medians of its phase."""
+    backup_slots_fraction: float = 0.05
+    """At most this share of the slots (at least one) runs backup tasks."""
+    split_bytes: int = 64 * MIB
+    """Size of a split, unless the job says otherwise."""
+    splits_per_slot_min: int = 4
+    """Small files are packed together only while so many splits per slot remain."""
+    memory_bytes: int = 2 * GIB
+    """Memory of a whole job over all its workers."""
+    quarantine_record_bytes_max: int = 64 * KIB
+    """A longer bad record is cut when it is put into quarantine."""
+    shutdown_grace_s: float = 1.0
+    """How long a worker may take to end after it was asked to; then it is killed."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.heartbeat_interval_s * 4 <= self.worker_timeout_s,
+            f"heartbeat_interval_s={self.heartbeat_interval_s} must be at most a quarter of "
+            f"worker_timeout_s={self.worker_timeout_s}",
+        )
+        require(
+            self.worker_timeout_s <= self.task_stall_timeout_s,
+            f"worker_timeout_s={self.worker_timeout_s} must not exceed "
+            f"task_stall_timeout_s={self.task_stall_timeout_s}",
+        )
+        require(self.attempts_max >= 1, f"attempts_max={self.attempts_max} must be at least 1")
+        require(self.record_failures_max >= 1, f"record_failures_max={self.record_failures_max} must be at least 1")
+        require(
+            0 < self.backup_phase_fraction <= 1,
+            f"backup_phase_fraction={self.backup_phase_fraction} must lie in (0, 1]",
+        )
+        require(self.split_bytes >= 1, f"split_bytes={self.split_bytes} must be at least 1")
+        require(self.memory_bytes >= 64 * MIB, f"memory_bytes={self.memory_bytes} must be at least 64 MiB")

@@ -1,0 +1,115 @@
+"""The whole error tree of onerack, in one place.
+
+The idea: the class says the *outcome* of what you asked for, `cause` says why. An error is definite (it did not
+happen, or it did and failed) or indefinite (it may have happened); whoever raises a definite one must be able to
+prove it.
+
+    OnerackError
+    ├─ UsageError            you broke the contract here; nothing was started or sent
+    │  ├─ InputError         an input is missing, unreadable or not what it says it is: names the path
+    │  └─ OutputExists       the output directory is there already
+    ├─ ProtocolError         the peer broke the contract: its connection is closed
+    ├─ CallError             .executed  .cause
+    │  ├─ NotExecuted        definite: it did not and never will happen; safe to retry
+    │  ├─ ApplicationError   definite: the handler (or the user's map or reduce) ran and raised
+    │  │  └─ JobFailed       a MapReduce job ended without output: names task, record and the user's traceback
+    │  └─ Unknown            indefinite: it happened 0 or 1 times
+    ├─ JobInterrupted        the user stopped the job; no output was left
+    ├─ StorageFull           a disk is full: names the path
+    └─ Corruption            a checksum failed: names file, offset, expected and found
+
+The rule: a message says what was expected, what was found, and what the user can do about it.
+"""
+
+from __future__ import annotations
+
+
+class OnerackError(Exception):
+    """Root of every error that onerack raises on purpose."""
+
+
+class UsageError(OnerackError):
+    """The caller broke the contract; nothing was started."""
+
+
+class InputError(UsageError):
+    """An input cannot be read. `path` names it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str]]:
+        return (InputError, (self.path, self.reason))
+
+
+class OutputExists(UsageError):
+    """The output directory exists and is not empty, and overwriting was not asked for."""
+
+
+class ProtocolError(OnerackError):
+    """The peer sent something that the protocol does not allow."""
+
+
+class CallError(OnerackError):
+    """A call ended without a result. `executed`: False, True, or None when it cannot be known."""
+
+    executed: bool | None = None
+
+    def __init__(self, message: str, *, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class NotExecuted(CallError):
+    """Definite: the call did not happen and never will."""
+
+    executed = False
+
+
+class ApplicationError(CallError):
+    """Definite: the user's code ran and failed."""
+
+    executed = True
+
+
+class JobFailed(ApplicationError):
+    """A MapReduce job failed; its output does not exist. `job_directory` holds what `onerack debug` needs."""
+
+    def __init__(self, message: str, *, cause: str, job_directory: str = "") -> None:
+        super().__init__(message, cause=cause)
+        self.job_directory = job_directory
+
+
+class Unknown(CallError):
+    """Indefinite: the call may have happened, once or not at all."""
+
+    executed = None
+
+
+class JobInterrupted(OnerackError):
+    """The user interrupted a job; nothing of its output is left."""
+
+
+class StorageFull(OnerackError):
+    """No space is left where `path` lies."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no space left on the disk that holds {path}")
+        self.path = path
+
+
+class Corruption(OnerackError):
+    """Stored bytes are not what was written."""
+
+    def __init__(self, path: str, offset: int, expected: str, found: str) -> None:
+        super().__init__(f"{path} is damaged at byte {offset}: expected {expected}, found {found}")
+        self.path = path
+        self.offset = offset
+
+
+def check(condition: bool, message: str) -> None:
+    """Halts on a broken invariant that guards data; unlike `assert` it stays on under `python -O`."""
+    if not condition:
+        raise AssertionError(message)

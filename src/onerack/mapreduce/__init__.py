@@ -1,0 +1,1 @@
+"""MapReduce: plain Python `map` and `reduce` over more bytes than one process holds."""

@@ -1,0 +1,1 @@
+"""The deterministic simulator: production cores under virtual time and seeded faults."""
