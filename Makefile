@@ -53,9 +53,9 @@ $(RUN):
 	 then $(PYTHON) -m venv --without-pip $(VENV); \
 	 else $(PYTHON) -m venv $(VENV); fi
 
-# pip says nothing unless something fails.
+# Twice quiet: pip says nothing but errors.
 PIP = $(shell $(PYTHON) -m pip --version >/dev/null 2>&1 && echo '$(PYTHON) -m pip --python $(RUN)' || echo '$(RUN) -m pip')
-INSTALL = $(PIP) --quiet --disable-pip-version-check install
+INSTALL = $(PIP) --quiet --quiet --disable-pip-version-check install
 
 $(VENV)/.stamp-run: pyproject.toml | $(RUN)
 	@echo "installing onerack into $(VENV) ..."
