@@ -36,10 +36,16 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How often a worker says that it lives, and how far it is."""
     worker_timeout_s: float = 30.0
     """A worker that is silent for longer is dead (its process, when ours, is killed)."""
+    order_resend_s: float = 1.0
+    """An order that a worker has not seen for so long is said again."""
+    report_grace_s: float = 2.0
+    """A worker that has had an order, does not run it and does not report it for so long has lost it."""
     task_stall_timeout_s: float = 600.0
     """A task that neither reads a record nor writes a byte for so long is hung, and is killed."""
     attempts_max: int = 4
     """Failed attempts of one task after which the job fails."""
+    losses_max: int = 20
+    """Times that one task may be lost with its worker, or its output be lost, before the job fails."""
     record_failures_max: int = 2
     """So many failures on the same record make it a bad record."""
     backup_phase_fraction: float = 0.9
@@ -58,6 +64,8 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of a whole job over all its workers."""
     quarantine_record_bytes_max: int = 64 * KIB
     """A longer bad record is cut when it is put into quarantine."""
+    ended_jobs_max: int = 1000
+    """So many ended jobs are remembered, for those who ask or submit again."""
     shutdown_grace_s: float = 1.0
     """How long a worker may take to end after it was asked to; then it is killed."""
 
@@ -72,11 +80,27 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
             f"worker_timeout_s={self.worker_timeout_s} must not exceed "
             f"task_stall_timeout_s={self.task_stall_timeout_s}",
         )
+        require(
+            self.heartbeat_interval_s <= self.order_resend_s <= self.worker_timeout_s,
+            f"order_resend_s={self.order_resend_s} must lie between heartbeat_interval_s={self.heartbeat_interval_s} "
+            f"and worker_timeout_s={self.worker_timeout_s}",
+        )
+        require(
+            self.heartbeat_interval_s <= self.report_grace_s <= self.worker_timeout_s,
+            f"report_grace_s={self.report_grace_s} must lie between heartbeat_interval_s={self.heartbeat_interval_s} "
+            f"and worker_timeout_s={self.worker_timeout_s}",
+        )
+        require(self.losses_max >= 1, f"losses_max={self.losses_max} must be at least 1")
+        require(self.ended_jobs_max >= 1, f"ended_jobs_max={self.ended_jobs_max} must be at least 1")
         require(self.attempts_max >= 1, f"attempts_max={self.attempts_max} must be at least 1")
         require(self.record_failures_max >= 1, f"record_failures_max={self.record_failures_max} must be at least 1")
         require(
             0 < self.backup_phase_fraction <= 1,
             f"backup_phase_fraction={self.backup_phase_fraction} must lie in (0, 1]",
+        )
+        require(
+            0 < self.backup_slots_fraction <= 1,
+            f"backup_slots_fraction={self.backup_slots_fraction} must lie in (0, 1]",
         )
         require(self.split_bytes >= 1, f"split_bytes={self.split_bytes} must be at least 1")
         require(self.memory_bytes >= 64 * MIB, f"memory_bytes={self.memory_bytes} must be at least 64 MiB")

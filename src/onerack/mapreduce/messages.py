@@ -236,6 +236,8 @@ class Register(msgspec.Struct, frozen=True, tag="register"):
     keeps_output: bool = True
     """Whether its map output outlives it: True on one machine (a shared disk), False on a rack."""
     running: AttemptId | None = None
+    seen: int | None = None
+    """As in `Heartbeat`. A worker that counts (not None) bears a name that no other process ever had."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
@@ -246,6 +248,9 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     metrics: Metrics = Metrics()
     moved: bool = True
     """Whether the attempt read a record or wrote a byte since the last heartbeat."""
+    seen: int | None = None
+    """The highest `order` received so far (0: none), from which the master learns that an order was lost, or the
+    report of its end was. None: the channel neither loses nor reorders, so this worker need not count."""
 
 
 class MapCompleted(msgspec.Struct, frozen=True, tag="map_completed"):
@@ -306,10 +311,15 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class RunMap(msgspec.Struct, frozen=True, tag="run_map"):
+    """Orders may be lost, repeated or overtaken by others. A worker that counts obeys an order only if its number is
+    higher than all it has `seen`; it then ends whatever it ran before."""
+
     attempt: AttemptId
     tracked: bool = False
-    """From the second attempt on: go record by record and note each record's number before the user's call."""
+    """Once an attempt has failed: go record by record and note each record's number before the user's call."""
     skips: tuple[Skip, ...] = ()
+    order: int = 0
+    """Grows with every order of this master, whoever gets it; the same when the same order is said again."""
 
 
 class MapSection(msgspec.Struct, frozen=True):
@@ -325,6 +335,8 @@ class RunReduce(msgspec.Struct, frozen=True, tag="run_reduce"):
     """One for each map task, in the order of map index; sections without rows are left out."""
     tracked: bool = False
     skips: tuple[Skip, ...] = ()
+    order: int = 0
+    """As in `RunMap`."""
 
 
 class LoadJob(msgspec.Struct, frozen=True, tag="load_job"):
@@ -340,6 +352,19 @@ class KillAttempt(msgspec.Struct, frozen=True, tag="kill_attempt"):
     """
 
     attempt: AttemptId
+    reason: str
+    order: int = 0
+    """The order that started the attempt: from now on that order counts as seen, even if it comes later."""
+
+
+class Dismiss(msgspec.Struct, frozen=True, tag="dismiss"):
+    """The master does not count on this worker: it was silent for too long, or was never heard of.
+
+    The host of an embedded worker kills the process and starts another. A rack's worker ends what it runs and
+    registers again.
+    """
+
+    worker: str
     reason: str
 
 
@@ -433,5 +458,5 @@ class JobStatus(msgspec.Struct, frozen=True):
 
 FromWorker = Register | Heartbeat | MapCompleted | ReduceCompleted | AttemptFailed | FetchFailed
 ToMaster = FromWorker | WorkerLost | SubmitJob | CancelJob
-ToWorker = LoadJob | RunMap | RunReduce | KillAttempt
+ToWorker = LoadJob | RunMap | RunReduce | KillAttempt | Dismiss
 JournalRecord = JobSubmitted | TaskCompleted | MapOutputLost | JobEnded
