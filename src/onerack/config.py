@@ -81,14 +81,14 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
             f"task_stall_timeout_s={self.task_stall_timeout_s}",
         )
         require(
-            self.heartbeat_interval_s <= self.order_resend_s <= self.worker_timeout_s,
-            f"order_resend_s={self.order_resend_s} must lie between heartbeat_interval_s={self.heartbeat_interval_s} "
-            f"and worker_timeout_s={self.worker_timeout_s}",
+            self.heartbeat_interval_s <= self.order_resend_s,
+            f"order_resend_s={self.order_resend_s} must not be shorter than "
+            f"heartbeat_interval_s={self.heartbeat_interval_s}",
         )
         require(
-            self.heartbeat_interval_s <= self.report_grace_s <= self.worker_timeout_s,
-            f"report_grace_s={self.report_grace_s} must lie between heartbeat_interval_s={self.heartbeat_interval_s} "
-            f"and worker_timeout_s={self.worker_timeout_s}",
+            self.heartbeat_interval_s <= self.report_grace_s,
+            f"report_grace_s={self.report_grace_s} must not be shorter than "
+            f"heartbeat_interval_s={self.heartbeat_interval_s}",
         )
         require(self.losses_max >= 1, f"losses_max={self.losses_max} must be at least 1")
         require(self.ended_jobs_max >= 1, f"ended_jobs_max={self.ended_jobs_max} must be at least 1")

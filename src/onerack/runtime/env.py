@@ -1,0 +1,95 @@
+"""Env: what a procedure may ask of the world. Shipped twice: real (runtime/real.py) and simulated (sim/).
+
+The idea: code that takes its clock, its network and its disk as arguments runs unchanged against the operating
+system and inside a seeded simulation. Protocol cores need none of this; hosts and procedures do.
+
+The rule: nothing here says how. Addresses are text: `unix:PATH` or `tcp:HOST:PORT`. A connection carries whole
+payloads in order; each travels as one frame of codec.py. A disk keeps what was synced, and may keep any prefix of
+what was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds that never go back. Not the time of day."""
+
+    def now(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Connection(Protocol):
+    """Two ends, whole payloads, in order, nothing repeated."""
+
+    peer: str
+    """Who is at the other end, for messages to people."""
+
+    def send(self, payload: bytes) -> None:
+        """Queues one payload. After the connection has ended it does nothing: the receiver learns of the end."""
+
+    async def flush(self) -> None:
+        """Waits until the queue is short again: the brake for those who send much."""
+
+    async def receive(self) -> bytes | None:
+        """The next payload, or None when the other end is gone. Raises: ProtocolError: bad bytes came."""
+
+    def close(self) -> None:
+        """Ends it. May be called again."""
+
+
+class Listener(Protocol):
+    """Takes connections until it is closed."""
+
+    address: str
+    """Where it listens; a port that was asked for as 0 is filled in."""
+
+    async def close(self) -> None: ...
+
+
+Serve = Callable[[Connection], Awaitable[None]]
+
+
+class Network(Protocol):
+    async def listen(self, address: str, serve: Serve) -> Listener:
+        """Runs `serve` for each connection that comes."""
+
+    async def connect(self, address: str) -> Connection:
+        """Raises: ConnectionError: nobody listens there."""
+
+
+class AppendFile(Protocol):
+    """A file that only grows."""
+
+    def append(self, content: bytes) -> None:
+        """Raises: StorageFull: the disk is full; what was in the file stays."""
+
+    def sync(self) -> None:
+        """Everything appended so far is durable when this returns. If it cannot be, the process ends here."""
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    def open_append(self, path: str) -> AppendFile:
+        """Opens the file for appending; makes it if it is not there."""
+
+    def read(self, path: str) -> bytes:
+        """Raises: FileNotFoundError."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Atomic; `target` is replaced. Durable after `sync_directory`."""
+
+    def unlink(self, path: str) -> None: ...
+
+    def sync_directory(self, path: str) -> None: ...
+
+
+class Journal(Protocol):
+    """Where a host puts a core's `writes`."""
+
+    def append(self, records: Sequence[bytes]) -> None:
+        """All of them are as durable as this journal makes things when this returns."""
