@@ -1,0 +1,181 @@
+"""Stable argsort of byte strings by radix, eight bytes a level.
+
+The idea: the first 8 bytes of a key, read as a big-endian number, order most keys; a radix sort of those numbers
+(least significant digit first, digits in which all keys agree skipped) touches no key again. Keys that tie are
+sorted by their next 8 bytes, and so on: small groups by insertion, large ones by the same radix sort. Groups of a
+level are worked off together, so that no recursion is needed and keys that are all equal cost one pass a level.
+
+The rule: shorter keys are padded with zero bytes, so equal padded chunks do not mean equal keys ("a" and "a\\0"): in
+each group the keys that ended are put first, in the order of their lengths.
+
+Source: McIlroy, Bostic & McIlroy, "Engineering Radix Sort", 1993, for the mixture of radix and insertion sort.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from onerack.mapreduce.kernels.compiled import BYTES, INT64_OUT, OFFSETS, UINT32_OUT, UINT64_OUT, compiled
+from onerack.mapreduce.kernels.compiled.machine import load_u64, swap_bytes
+
+_SMALL = 16
+"""Groups up to this size are sorted by insertion."""
+
+
+@compiled(types.uint64(BYTES, types.int64, types.int64))
+def chunk_at(data: Any, start: Any, end: Any) -> Any:
+    """The first 8 bytes of data[start:end] as a number that sorts as they do, padded with zeros."""
+    length = end - start
+    if length >= 8:
+        return swap_bytes(load_u64(data, start))
+    if length <= 0:
+        return np.uint64(0)
+    if start + 8 <= len(data):
+        spare = np.uint64((8 - length) * 8)
+        return (swap_bytes(load_u64(data, start)) >> spare) << spare
+    chunk = np.uint64(0)
+    for position in range(start, start + 8):
+        chunk = chunk << np.uint64(8)
+        if position < end:
+            chunk |= np.uint64(data[position])
+    return chunk
+
+
+@compiled(types.boolean(BYTES, types.int64, types.int64, types.int64, types.int64))
+def is_less(data: Any, left: Any, left_end: Any, right: Any, right_end: Any) -> Any:
+    """Whether data[left:left_end] < data[right:right_end]."""
+    while left + 8 <= left_end and right + 8 <= right_end:
+        a = load_u64(data, left)
+        b = load_u64(data, right)
+        if a != b:
+            return swap_bytes(a) < swap_bytes(b)
+        left += 8
+        right += 8
+    while left < left_end and right < right_end:
+        if data[left] != data[right]:
+            return data[left] < data[right]
+        left += 1
+        right += 1
+    return left_end - left < right_end - right
+
+
+@compiled(types.void(UINT64_OUT, UINT32_OUT, UINT64_OUT, UINT32_OUT, types.int64, types.int64))
+def radix_sort(chunks: Any, rows: Any, chunks_aside: Any, rows_aside: Any, start: Any, end: Any) -> None:
+    """Sorts (chunk, row) pairs in [start, end) by chunk, stably."""
+    counts = np.zeros((8, 256), np.int64)
+    for i in range(start, end):
+        chunk = chunks[i]
+        for digit in range(8):
+            counts[digit, (chunk >> np.uint64(8 * digit)) & np.uint64(255)] += 1
+    aside = False
+    for digit in range(8):
+        shift = np.uint64(8 * digit)
+        total = start
+        single = False
+        for value in range(256):
+            count = counts[digit, value]
+            single = single or count == end - start
+            counts[digit, value] = total
+            total += count
+        if single:
+            continue
+        source, source_rows = (chunks_aside, rows_aside) if aside else (chunks, rows)
+        target, target_rows = (chunks, rows) if aside else (chunks_aside, rows_aside)
+        for i in range(start, end):
+            chunk = source[i]
+            byte = (chunk >> shift) & np.uint64(255)
+            place = counts[digit, byte]
+            counts[digit, byte] = place + 1
+            target[place] = chunk
+            target_rows[place] = source_rows[i]
+        aside = not aside
+    if aside:
+        chunks[start:end] = chunks_aside[start:end]
+        rows[start:end] = rows_aside[start:end]
+
+
+@compiled(types.int64(OFFSETS, OFFSETS, UINT32_OUT, UINT32_OUT, types.int64, types.int64, types.int64))
+def ended_first(starts: Any, ends: Any, rows: Any, rows_aside: Any, start: Any, end: Any, depth: Any) -> Any:
+    """Puts the keys that end by `depth` first, the shortest foremost; returns where those that go on begin."""
+    counts = np.zeros(11, np.int64)
+    for i in range(start, end):
+        row = rows[i]
+        rest = np.int64(ends[row]) - np.int64(starts[row]) - (depth - 8)
+        counts[min(max(rest, 0), 9) + 1] += 1
+    going_on = end - counts[10]
+    if counts[10] == end - start:
+        return going_on
+    for length in range(10):
+        counts[length + 1] += counts[length]
+    for i in range(start, end):
+        row = rows[i]
+        rest = np.int64(ends[row]) - np.int64(starts[row]) - (depth - 8)
+        length = min(max(rest, 0), 9)
+        rows_aside[start + counts[length]] = row
+        counts[length] += 1
+    rows[start:end] = rows_aside[start:end]
+    return going_on
+
+
+@compiled(types.void(BYTES, OFFSETS, OFFSETS, UINT32_OUT, types.int64, types.int64, types.int64))
+def insertion_sort(data: Any, starts: Any, ends: Any, rows: Any, start: Any, end: Any, depth: Any) -> None:
+    """Sorts a small group of rows by their keys from byte `depth` on, stably."""
+    for i in range(start + 1, end):
+        row = rows[i]
+        place = i
+        while place > start:
+            other = rows[place - 1]
+            if not is_less(data, starts[row] + depth, ends[row], starts[other] + depth, ends[other]):
+                break
+            rows[place] = other
+            place -= 1
+        rows[place] = row
+
+
+@compiled(types.void(BYTES, OFFSETS, OFFSETS, INT64_OUT))
+def order_keys(data: Any, starts: Any, ends: Any, order: Any) -> None:
+    """order[i] = the row of the i-th smallest key; key of row r is data[starts[r]:ends[r]]."""
+    total = len(order)
+    chunks = np.empty(total, np.uint64)
+    chunks_aside = np.empty(total, np.uint64)
+    rows = np.empty(total, np.uint32)
+    rows_aside = np.empty(total, np.uint32)
+    for row in range(total):
+        rows[row] = row
+    groups = np.empty((total // _SMALL + 1, 2), np.int64)
+    groups_next = np.empty((total // _SMALL + 1, 2), np.int64)
+    groups[0, 0] = 0
+    groups[0, 1] = total
+    pending = 1
+    depth = 0
+    while pending > 0:
+        found = 0
+        for group in range(pending):
+            start = groups[group, 0]
+            end = groups[group, 1]
+            for i in range(start, end):
+                row = rows[i]
+                chunks[i] = chunk_at(data, starts[row] + depth, ends[row])
+            radix_sort(chunks, rows, chunks_aside, rows_aside, start, end)
+            i = start
+            while i < end:
+                tie = i + 1
+                while tie < end and chunks[tie] == chunks[i]:
+                    tie += 1
+                if tie - i > 1:
+                    going_on = ended_first(starts, ends, rows, rows_aside, i, tie, depth + 8)
+                    if tie - going_on > _SMALL:
+                        groups_next[found, 0] = going_on
+                        groups_next[found, 1] = tie
+                        found += 1
+                    elif tie - going_on > 1:
+                        insertion_sort(data, starts, ends, rows, going_on, tie, depth + 8)
+                i = tie
+        groups, groups_next = groups_next, groups
+        pending = found
+        depth += 8
+    for i in range(total):
+        order[i] = rows[i]

@@ -1,0 +1,32 @@
+"""The order of binary keys: a stable argsort by bytes.
+
+The idea: everything that has keys in order (map runs, reduce output, range partitions) asks here, so that one order
+is used throughout: that of the bytes, equal keys in the order they came in. The rule: compiled radix sort and
+Arrow's merge sort return the same permutation, since a stable order is unique.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from onerack.mapreduce import kernels
+from onerack.mapreduce.kernels.buffers import rows_of
+
+
+def sort_order(keys: Any, accelerate: bool = True) -> npt.NDArray[np.int64]:
+    """The rows of a binary or string array in increasing order of their bytes; equal ones keep their order."""
+    if accelerate and kernels.available():
+        from onerack.mapreduce.kernels.compiled.order import order_keys
+
+        rows = rows_of(keys)
+        order = np.empty(len(rows), np.int64)
+        order_keys(rows.data, rows.offsets[:-1], rows.offsets[1:], order)
+        return order
+    if isinstance(keys, pa.ChunkedArray):
+        keys = keys.combine_chunks()
+    return np.asarray(pc.array_sort_indices(keys)).astype(np.int64)
