@@ -13,30 +13,9 @@ bytes, and its two forms agree on every input, the adversarial ones included.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
-import sys
-
-COMPILED = ("crc32", "order", "table", "words")
-"""Files of `compiled/`, to be imported before workers are forked."""
-
-
-@functools.cache
-def available() -> bool:
-    """Whether compiled kernels can be used: numba is installed, and bytes of a number lie lowest first."""
-    return sys.byteorder == "little" and importlib.util.find_spec("numba") is not None
-
-
-def preload() -> None:
-    """Imports and (the first time on this machine) compiles all kernels, so that forked workers share them."""
-    if available():
-        for name in COMPILED:
-            importlib.import_module(f"{__name__}.compiled.{name}")
-
-
-from onerack.mapreduce.kernels.folding import fold_sum  # noqa: E402  (it asks `available` above)
-from onerack.mapreduce.kernels.hashing import crc32_of  # noqa: E402
-from onerack.mapreduce.kernels.sorting import sort_order  # noqa: E402
+from onerack.mapreduce.kernels.compiler import available, preload
+from onerack.mapreduce.kernels.folding import fold_sum
+from onerack.mapreduce.kernels.hashing import crc32_of
+from onerack.mapreduce.kernels.sorting import sort_order
 
 __all__ = ["available", "crc32_of", "fold_sum", "preload", "sort_order"]

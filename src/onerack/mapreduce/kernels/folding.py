@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from onerack.mapreduce import kernels
 from onerack.mapreduce.kernels.buffers import Rows, binary_array, bytes_list, rows_of
+from onerack.mapreduce.kernels.compiler import available
 
 _LIMIT = 1 << 63
 _CACHE_LINE = 64
@@ -32,7 +32,7 @@ def fold_sum(keys: Any, values: npt.NDArray[Any], accelerate: bool = True) -> tu
     if values.dtype == np.float64:
         return _fold_floats(keys, values, accelerate)
     values = np.ascontiguousarray(values, np.int64)
-    if accelerate and kernels.available():
+    if accelerate and available():
         table = Table()
         table.add(rows_of(keys), values)
         return table.keys(), table.sums()
@@ -47,7 +47,7 @@ def fold_sum(keys: Any, values: npt.NDArray[Any], accelerate: bool = True) -> tu
 
 def number_keys(keys: Any, accelerate: bool = True) -> tuple[Any, npt.NDArray[np.int32]]:
     """The distinct keys in order of first appearance, and for each row the number of its key among them."""
-    if accelerate and kernels.available():
+    if accelerate and available():
         table = Table()
         numbers = table.number(rows_of(keys))
         return table.keys(), numbers
@@ -75,7 +75,7 @@ def _refuse_overflow(keys: Any, values: npt.NDArray[np.int64]) -> None:
 class Table:
     """The compiled hash table of byte strings (compiled/table.py) with its arrays, which grow as needed.
 
-    Requires: `kernels.available()`.
+    Requires: `available()`.
     """
 
     def __init__(self) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onerack.mapreduce import kernels
 from onerack.mapreduce.kernels.buffers import bytes_list, rows_of
+from onerack.mapreduce.kernels.compiler import available
 
 
 def crc32_of(keys: Any, accelerate: bool = True) -> npt.NDArray[np.uint32]:
     """crc32 of each row of a binary or string array."""
-    if accelerate and kernels.available():
+    if accelerate and available():
         from onerack.mapreduce.kernels.compiled.crc32 import crc32_rows
 
         rows = rows_of(keys)

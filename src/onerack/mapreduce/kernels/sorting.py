@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onerack.mapreduce import kernels
 from onerack.mapreduce.kernels.buffers import rows_of
+from onerack.mapreduce.kernels.compiler import available
 
 
 def sort_order(keys: Any, accelerate: bool = True) -> npt.NDArray[np.int64]:
     """The rows of a binary or string array in increasing order of their bytes; equal ones keep their order."""
-    if accelerate and kernels.available():
+    if accelerate and available():
         from onerack.mapreduce.kernels.compiled.order import order_keys
 
         rows = rows_of(keys)

@@ -1,7 +1,7 @@
 """The compiled half of the kernels: numba functions over flat numpy arrays.
 
 The idea: numba is an extra, so nothing outside `kernels/` imports this folder, and the files beside it import it only
-after `kernels.available()` said yes. Each function has one explicit signature: it compiles when its file is imported,
+after `compiler.available()` said yes. Each function has one explicit signature: it compiles when its file is imported,
 never in the middle of a task, and two processes that compile it at the same time write the same bytes to the same
 cache file (numba replaces cache files atomically), so that neither can load what the other half wrote.
 

@@ -3,7 +3,7 @@
 The idea: words are short, so what counts is how many bytes one step looks at. Loads of 8 unaligned bytes hash and
 compare a word in one or two steps; a vector compare turns 64 bytes into a 64-bit mask of blanks; a prefetch asks for
 a hash slot before it is needed. Each is one LLVM instruction, so it works on every processor numba has a code
-generator for; the byte order is the little-endian one (`kernels.available` refuses others).
+generator for; the byte order is the little-endian one (`compiler.available` refuses others).
 
 The rule: nothing here checks a bound. The caller proves that the bytes exist: reading past the end of a mapped file
 kills the process.
