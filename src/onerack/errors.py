@@ -14,6 +14,11 @@ prove it.
     │  ├─ ApplicationError   definite: the handler (or the user's map or reduce) ran and raised
     │  │  └─ JobFailed       a MapReduce job ended without output: names task, record and the user's traceback
     │  └─ Unknown            indefinite: it happened 0 or 1 times
+    ├─ BadPair               user code emitted what cannot be a (key, value) pair; a TypeError too
+    │  ├─ BadKey             the key: of no usable kind, NaN, or of another kind than the job's other keys
+    │  ├─ BadPartition       the job's own partition function returned no valid partition
+    │  ├─ UnserialisableValue  the value cannot leave the process
+    │  └─ IncomparableValues a reducer cannot work on these values: names the key and both types
     ├─ JobInterrupted        the user stopped the job; no output was left
     ├─ StorageFull           a disk is full: names the path
     └─ Corruption            a checksum failed: names file, offset, expected and found
@@ -86,6 +91,26 @@ class Unknown(CallError):
     """Indefinite: the call may have happened, once or not at all."""
 
     executed = None
+
+
+class BadPair(OnerackError, TypeError):
+    """User code emitted something that is not a usable (key, value) pair."""
+
+
+class BadKey(BadPair):
+    """A key that has no canonical bytes, or that is of another kind than the other keys of its job."""
+
+
+class BadPartition(BadPair):
+    """The job's own `partition` returned something else than an int in [0, reducers)."""
+
+
+class UnserialisableValue(BadPair):
+    """A value that cannot be written into the shuffle; the message names its type and the remedy."""
+
+
+class IncomparableValues(BadPair):
+    """A builtin reducer met values that it cannot add or compare."""
 
 
 class JobInterrupted(OnerackError):
