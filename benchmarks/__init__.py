@@ -1,0 +1,1 @@
+"""The benchmarks: one file per claim in README, each comparing results before it compares times."""

@@ -1,0 +1,68 @@
+"""Brings each engine's output into one canonical form and hashes it, so that results are equal before times count.
+
+The idea: engines differ in the order of their rows and the number of their files, never in the rows. So lines of all
+files are sorted as bytes by GNU sort and hashed. Where order *is* the result (a sort), files are hashed one after
+the other as they are.
+
+The rule: nothing is normalised away that a user could mistake for the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def output_files(directory: Path) -> list[Path]:
+    """The files of a result in order of their names; those that begin with a dot or `_` are not results."""
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name[0] not in "._"]
+    return [path for path in files if path.stat().st_size]
+
+
+def as_sorted_lines(directory: Path) -> str:
+    """sha256 of all lines, sorted as bytes."""
+    return sorted_hash(["sort", *map(str, output_files(directory))] if output_files(directory) else ["true"])
+
+
+def as_index(directory: Path) -> str:
+    """sha256 of an inverted index: `word TAB documents`, whose documents may be separated by spaces or a JSON list."""
+    files = " ".join(f"'{path}'" for path in output_files(directory))
+    # A JSON list of names without blanks or quotes differs from a list by spaces only in these characters; they are
+    # replaced after the first tab alone, since words of source text contain all of them.
+    program = r"""{ i = index($0, "\t"); names = substr($0, i + 1); gsub(/["\[\],]+/, " ", names);
+      gsub(/^ +| +$/, "", names); gsub(/  +/, " ", names); print substr($0, 1, i) names }"""
+    return sorted_hash(["sh", "-c", f"cat {files} | awk '{program}' | sort"])
+
+
+def as_is(directory: Path) -> str:
+    """sha256 of the files one after the other: order counts."""
+    total = hashlib.sha256()
+    for path in output_files(directory):
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                total.update(block)
+    return total.hexdigest()[:16]
+
+
+def nothing(directory: Path) -> str:
+    """For cases whose output is not their point."""
+    return f"{len(output_files(directory)) > 0}"
+
+
+def sorted_hash(command: Iterable[str]) -> str:
+    environment = {**os.environ, "LC_ALL": "C"}
+    total = hashlib.sha256()
+    with subprocess.Popen(list(command), stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        for block in iter(lambda: process.stdout.read(1 << 20), b""):  # type: ignore[union-attr]
+            total.update(block)
+    if process.returncode != 0:
+        raise RuntimeError(f"sorting a result failed with exit code {process.returncode}")
+    return total.hexdigest()[:16]
+
+
+def result_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in output_files(directory))
