@@ -172,7 +172,7 @@ class Table:
     def keys(self) -> Any:
         """The distinct strings as a binary array. Requires: `string_bytes` < 2 GiB."""
         offsets = np.empty(self.rows + 1, np.int32)
-        offsets[:-1] = self._column(self._compiled.OFFSET)
+        offsets[:-1] = self._column(self._compiled.PLACE) >> np.uint64(32)
         offsets[-1] = self.string_bytes
         return binary_array(self._strings[: self.string_bytes], offsets)
 

@@ -31,18 +31,19 @@ UINT32_OUT = types.Array(types.uint32, 1, "C")
 UINT64_OUT = types.Array(types.uint64, 1, "C")
 
 
-def compiled(signature: Any) -> Callable[[Function], Function]:
-    """Compiles for `signature`, from the cache when it can.
+def compiled(signature: Any, *, inner: bool = False) -> Callable[[Function], Function]:
+    """Compiles for `signature`, from the cache when it can. `inner`: only other compiled functions call it.
 
     numba caches beside the source, else (a read-only installation) in the user's cache directory; where neither can
     be written, or the disk is full, the function is compiled for this process alone.
     """
+    options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
 
     def compile_now(function: Function) -> Function:
         try:
-            kernel: Function = numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+            kernel: Function = numba.njit(signature, cache=True, **options)(function)
         except (OSError, RuntimeError):
-            kernel = numba.njit(signature, nogil=True, error_model="numpy")(function)
+            kernel = numba.njit(signature, **options)(function)
         return kernel
 
     return compile_now

@@ -25,7 +25,7 @@ _SMALL = 16
 """Groups up to this size are sorted by insertion."""
 
 
-@compiled(types.uint64(BYTES, types.int64, types.int64))
+@compiled(types.uint64(BYTES, types.int64, types.int64), inner=True)
 def chunk_at(data: Any, start: Any, end: Any) -> Any:
     """The first 8 bytes of data[start:end] as a number that sorts as they do, padded with zeros."""
     length = end - start
@@ -44,7 +44,7 @@ def chunk_at(data: Any, start: Any, end: Any) -> Any:
     return chunk
 
 
-@compiled(types.boolean(BYTES, types.int64, types.int64, types.int64, types.int64))
+@compiled(types.boolean(BYTES, types.int64, types.int64, types.int64, types.int64), inner=True)
 def is_less(data: Any, left: Any, left_end: Any, right: Any, right_end: Any) -> Any:
     """Whether data[left:left_end] < data[right:right_end]."""
     while left + 8 <= left_end and right + 8 <= right_end:
@@ -62,42 +62,54 @@ def is_less(data: Any, left: Any, left_end: Any, right: Any, right_end: Any) -> 
     return left_end - left < right_end - right
 
 
-@compiled(types.void(UINT64_OUT, UINT32_OUT, UINT64_OUT, UINT32_OUT, types.int64, types.int64))
+@compiled(
+    types.void(UINT64_OUT, UINT32_OUT, UINT64_OUT, UINT32_OUT, INT64_OUT, types.uint64, types.int64, types.int64),
+    inner=True,
+)
+def scatter(
+    chunks: Any, rows: Any, target: Any, target_rows: Any, places: Any, shift: Any, start: Any, end: Any
+) -> None:
+    """Moves each pair of [start, end) to the next place of its byte; places has 256 entries."""
+    for i in range(start, end):
+        chunk = chunks[i]
+        byte = (chunk >> shift) & np.uint64(255)
+        place = places[byte]
+        places[byte] = place + 1
+        target[place] = chunk
+        target_rows[place] = rows[i]
+
+
+@compiled(types.void(UINT64_OUT, UINT32_OUT, UINT64_OUT, UINT32_OUT, types.int64, types.int64), inner=True)
 def radix_sort(chunks: Any, rows: Any, chunks_aside: Any, rows_aside: Any, start: Any, end: Any) -> None:
-    """Sorts (chunk, row) pairs in [start, end) by chunk, stably."""
-    counts = np.zeros((8, 256), np.int64)
+    """Sorts (chunk, row) pairs in [start, end) by chunk, stably. Requires: start < end."""
+    counts = np.zeros(8 * 256, np.int64)
     for i in range(start, end):
         chunk = chunks[i]
         for digit in range(8):
-            counts[digit, (chunk >> np.uint64(8 * digit)) & np.uint64(255)] += 1
+            counts[256 * digit + np.int64(chunk & np.uint64(255))] += 1
+            chunk >>= np.uint64(8)
+    places = np.empty(256, np.int64)
     aside = False
     for digit in range(8):
         shift = np.uint64(8 * digit)
-        total = start
-        single = False
-        for value in range(256):
-            count = counts[digit, value]
-            single = single or count == end - start
-            counts[digit, value] = total
-            total += count
-        if single:
+        if counts[256 * digit + np.int64((chunks[start] >> shift) & np.uint64(255))] == end - start:
             continue
-        source, source_rows = (chunks_aside, rows_aside) if aside else (chunks, rows)
-        target, target_rows = (chunks, rows) if aside else (chunks_aside, rows_aside)
-        for i in range(start, end):
-            chunk = source[i]
-            byte = (chunk >> shift) & np.uint64(255)
-            place = counts[digit, byte]
-            counts[digit, byte] = place + 1
-            target[place] = chunk
-            target_rows[place] = source_rows[i]
+        total = start
+        for byte in range(256):
+            places[byte] = total
+            total += counts[256 * digit + byte]
+        if aside:
+            scatter(chunks_aside, rows_aside, chunks, rows, places, shift, start, end)
+        else:
+            scatter(chunks, rows, chunks_aside, rows_aside, places, shift, start, end)
         aside = not aside
     if aside:
-        chunks[start:end] = chunks_aside[start:end]
-        rows[start:end] = rows_aside[start:end]
+        for i in range(start, end):
+            chunks[i] = chunks_aside[i]
+            rows[i] = rows_aside[i]
 
 
-@compiled(types.int64(OFFSETS, OFFSETS, UINT32_OUT, UINT32_OUT, types.int64, types.int64, types.int64))
+@compiled(types.int64(OFFSETS, OFFSETS, UINT32_OUT, UINT32_OUT, types.int64, types.int64, types.int64), inner=True)
 def ended_first(starts: Any, ends: Any, rows: Any, rows_aside: Any, start: Any, end: Any, depth: Any) -> Any:
     """Puts the keys that end by `depth` first, the shortest foremost; returns where those that go on begin."""
     counts = np.zeros(11, np.int64)
@@ -116,11 +128,12 @@ def ended_first(starts: Any, ends: Any, rows: Any, rows_aside: Any, start: Any, 
         length = min(max(rest, 0), 9)
         rows_aside[start + counts[length]] = row
         counts[length] += 1
-    rows[start:end] = rows_aside[start:end]
+    for i in range(start, end):
+        rows[i] = rows_aside[i]
     return going_on
 
 
-@compiled(types.void(BYTES, OFFSETS, OFFSETS, UINT32_OUT, types.int64, types.int64, types.int64))
+@compiled(types.void(BYTES, OFFSETS, OFFSETS, UINT32_OUT, types.int64, types.int64, types.int64), inner=True)
 def insertion_sort(data: Any, starts: Any, ends: Any, rows: Any, start: Any, end: Any, depth: Any) -> None:
     """Sorts a small group of rows by their keys from byte `depth` on, stably."""
     for i in range(start + 1, end):
@@ -149,7 +162,7 @@ def order_keys(data: Any, starts: Any, ends: Any, order: Any) -> None:
     groups_next = np.empty((total // _SMALL + 1, 2), np.int64)
     groups[0, 0] = 0
     groups[0, 1] = total
-    pending = 1
+    pending = 1 if total > 1 else 0
     depth = 0
     while pending > 0:
         found = 0

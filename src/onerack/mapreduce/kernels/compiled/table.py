@@ -2,9 +2,10 @@
 
 The idea: counting words is looking 6 million strings up in a table that no cache holds, so the table is laid out for
 the memory, not for the processor. A slot is 8 bytes: 32 bits of hash, 32 of row number. A row is 32 bytes, half a
-cache line: the string's first 8 bytes, where the whole string lies, its length, its sum; a word of up to 8 bytes is
-found and counted without touching anything else. Strings are looked up in batches: first all hashes are computed and
-all slots asked for, then all rows, and only then is anything compared, so that the misses of a batch overlap.
+cache line: the string's first 8 bytes, its last 8, where the whole string lies, its sum; a word of up to 16 bytes is
+found and counted without touching anything else, and without a branch on its length. Strings are looked up in
+batches: first all hashes are computed and all slots asked for, then all rows, and only then is anything compared, so
+that the misses of a batch overlap.
 
 The rule: rows are numbered in order of first appearance, whatever the hash; nothing that leaves the table depends on
 the hash function, so it may differ from version to version.
@@ -23,55 +24,44 @@ from onerack.mapreduce.kernels.compiled.machine import load_u64, prefetch
 BATCH = 32
 """Strings looked up together."""
 ROW_WORDS = 4
-FIRST, OFFSET, LENGTH, SUM = range(ROW_WORDS)
-"""The 8-byte words of a row."""
+FIRST, LAST, PLACE, SUM = range(ROW_WORDS)
+"""The 8-byte words of a row. PLACE: the string's offset in its upper half, its length in the lower."""
 ROWS, USED, OVERFLOWED = range(3)
 """What `state` holds: number of rows, bytes of strings, whether a sum left the range of int64."""
 
 _SHIFT = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _MULTIPLIER = np.uint64(0x9FB21C651E98DF25)
 
 
-@compiled(types.uint64(BYTES, types.int64, types.int64))
-def first_bytes(data: Any, start: Any, length: Any) -> Any:
-    """Up to 8 bytes at `start` as a number, padded with zeros."""
-    if length >= 8:
-        return load_u64(data, start)
-    if start + 8 <= len(data):
-        return load_u64(data, start) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
-    first = np.uint64(0)
+@compiled(types.uint64(BYTES, types.int64, types.int64), inner=True)
+def few_bytes(data: Any, start: Any, length: Any) -> Any:
+    """Up to 8 bytes at `start` as a number, padded with zeros; for strings at the very end of the data."""
+    few = np.uint64(0)
     for i in range(length):
-        first |= np.uint64(data[start + i]) << np.uint64(8 * i)
-    return first
+        few |= np.uint64(data[start + i]) << np.uint64(8 * i)
+    return few
 
 
-@compiled(types.uint64(BYTES, types.int64, types.int64, types.uint64))
-def hash_of(data: Any, start: Any, length: Any, first: Any) -> Any:
-    """32 well mixed bits; `first` is first_bytes of the same string."""
+@compiled(types.uint64(BYTES, types.int64, types.int64, types.uint64, types.uint64), inner=True)
+def hash_of(data: Any, start: Any, length: Any, first: Any, last: Any) -> Any:
+    """32 well mixed bits of a string with these first and last bytes."""
     mixed = (first ^ np.uint64(length)) * _MULTIPLIER
-    if length > 8:
-        position = start + 8
-        last = start + length - 8
-        while position < last:
+    mixed = ((mixed ^ (mixed >> _SHIFT)) + last) * _MULTIPLIER
+    if length > 16:
+        for position in range(start + 8, start + length - 8, 8):
             mixed = ((mixed ^ (mixed >> _SHIFT)) + load_u64(data, position)) * _MULTIPLIER
-            position += 8
-        mixed = ((mixed ^ (mixed >> _SHIFT)) + load_u64(data, last)) * _MULTIPLIER
-    mixed ^= mixed >> _SHIFT
-    mixed *= _MULTIPLIER
-    return mixed >> _SHIFT
+    return (mixed ^ (mixed >> _SHIFT)) * _MULTIPLIER >> _SHIFT
 
 
-@compiled(types.boolean(BYTES, types.int64, BYTES, types.int64, types.int64))
-def same_tail(data: Any, start: Any, strings: Any, offset: Any, length: Any) -> Any:
-    """Whether two strings of more than 8 bytes agree after the first 8."""
-    position = np.int64(8)
-    last = length - 8
-    while position < last:
+@compiled(types.boolean(BYTES, types.int64, BYTES, types.int64, types.int64), inner=True)
+def same_middle(data: Any, start: Any, strings: Any, offset: Any, length: Any) -> Any:
+    """Whether two strings of more than 16 bytes agree between the first 8 and the last 8."""
+    for position in range(8, length - 8, 8):
         if load_u64(data, start + position) != load_u64(strings, offset + position):
             return False
-        position += 8
-    return load_u64(data, start + last) == load_u64(strings, offset + last)
+    return True
 
 
 @compiled(types.int64(BYTES, INT64, INT64, INT64, UINT64_OUT, UINT64_OUT, UINT8_OUT, INT64_OUT, INT32_OUT))
@@ -86,6 +76,7 @@ def intern(
     slot_mask = np.uint64(len(slots) - 1)
     row_limit = min(len(rows) // ROW_WORDS, len(slots) // 2)
     first = np.empty(BATCH, np.uint64)
+    last = np.empty(BATCH, np.uint64)
     hashes = np.empty(BATCH, np.uint64)
     total = len(starts)
     known = state[ROWS]
@@ -98,8 +89,21 @@ def intern(
             start = starts[done + i]
             length = lengths[done + i]
             needed += length
-            first[i] = first_bytes(data, start, length)
-            hashes[i] = hash_of(data, start, length, first[i])
+            if start + 8 <= len(data):
+                # Shifted in two halves, since a shift by all 64 bits is undefined.
+                half = np.uint64(4 * min(length, 8))
+                mask = ~((_ALL << half) << half)
+                head = load_u64(data, start) & mask
+                # Loaded in any case: a branch on the length of a word is mispredicted too often.
+                tail = load_u64(data, start + max(length - 8, 0))
+                if length <= 8:
+                    tail = np.uint64(0)
+            else:
+                head = few_bytes(data, start, length)
+                tail = np.uint64(0)
+            first[i] = head
+            last[i] = tail
+            hashes[i] = hash_of(data, start, length, head, tail)
             prefetch(slots, np.int64(hashes[i] & slot_mask))
         if known + size > row_limit or used + needed > len(strings):
             break
@@ -108,37 +112,40 @@ def intern(
             if slot != np.uint64(0):
                 prefetch(rows, np.int64((slot & _LOW) - np.uint64(1)) * ROW_WORDS)
         for i in range(size):
-            start = starts[done + i]
             length = lengths[done + i]
             weight = weights[done + i]
             place = hashes[i] & slot_mask
             while True:
                 slot = slots[place]
+                row = np.int64((slot & _LOW) - np.uint64(1)) * ROW_WORDS
                 if slot == np.uint64(0):
                     row = known * ROW_WORDS
                     known += 1
                     slots[place] = (hashes[i] << _SHIFT) | np.uint64(known)
                     rows[row + FIRST] = first[i]
-                    rows[row + OFFSET] = np.uint64(used)
-                    rows[row + LENGTH] = np.uint64(length)
+                    rows[row + LAST] = last[i]
+                    rows[row + PLACE] = (np.uint64(used) << _SHIFT) | np.uint64(length)
                     rows[row + SUM] = np.uint64(weight)
                     for position in range(length):
-                        strings[used + position] = data[start + position]
+                        strings[used + position] = data[starts[done + i] + position]
                     used += length
                     break
-                if slot >> _SHIFT == hashes[i]:
-                    row = np.int64((slot & _LOW) - np.uint64(1)) * ROW_WORDS
-                    if (
-                        rows[row + FIRST] == first[i]
-                        and rows[row + LENGTH] == np.uint64(length)
-                        and (length <= 8 or same_tail(data, start, strings, np.int64(rows[row + OFFSET]), length))
-                    ):
-                        before = np.int64(rows[row + SUM])
-                        after = before + weight
-                        if ((before ^ after) & (weight ^ after)) < 0:
-                            state[OVERFLOWED] = 1
-                        rows[row + SUM] = np.uint64(after)
-                        break
+                if (
+                    slot >> _SHIFT == hashes[i]
+                    and rows[row + FIRST] == first[i]
+                    and rows[row + LAST] == last[i]
+                    and rows[row + PLACE] & _LOW == np.uint64(length)
+                    and (
+                        length <= 16
+                        or same_middle(data, starts[done + i], strings, np.int64(rows[row + PLACE] >> _SHIFT), length)
+                    )
+                ):
+                    before = np.int64(rows[row + SUM])
+                    after = before + weight
+                    if ((before ^ after) & (weight ^ after)) < 0:
+                        state[OVERFLOWED] = 1
+                    rows[row + SUM] = np.uint64(after)
+                    break
                 place = (place + np.uint64(1)) & slot_mask
             if len(numbers) > 0:
                 numbers[done + i] = np.int32(row // ROW_WORDS)
