@@ -1,0 +1,395 @@
+"""The pool: the parent's side of its worker processes.
+
+The idea: a worker is a socket, a process id and what was last heard from it. The pool starts the nursery, has workers
+forked, hands their messages on, and turns every end of a process into one `WorkerLost` that says how it came. It
+watches three things that no message can tell: silence, memory, and the nursery itself.
+
+The rules:
+- each process gets a new worker id, so that nothing said by a dead worker is ever taken for its successor's word;
+- a worker that ends is replaced at once, while the pool is wanted;
+- a worker that is silent because its user code sits in one long C call (which holds the interpreter's lock, so that
+  the heartbeat thread cannot run) is not dead while it uses processor time: the pool says the heartbeat for it, as
+  one that has not moved, and the stall deadline decides. One that uses none (stopped, lost) is killed after
+  `worker_timeout_s`.
+
+Everything but `NurseryProcess` belongs to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import onerack
+from onerack.codec import FrameDecoder, encode_frame
+from onerack.config import MapReduceConfig
+from onerack.errors import NotExecuted, OnerackError, ProtocolError
+from onerack.mapreduce.messages import (
+    AttemptId,
+    Failure,
+    FromWorker,
+    Heartbeat,
+    LoadJob,
+    Register,
+    RunMap,
+    RunReduce,
+    ToMaster,
+    ToWorker,
+    WorkerLost,
+)
+from onerack.mapreduce.worker import death, limits
+from onerack.mapreduce.worker.channel import Channel
+from onerack.mapreduce.worker.orders import Compile, Exited, Fork, Forked, FromNursery, Kill, Stop
+from onerack.mapreduce.worker.probe import read_position
+
+_NURSERIES_MAX = 5
+"""A nursery that is killed is started again, so many times in the life of a pool."""
+_STILLBORN_MAX = 5
+"""So many workers in a row that end before they have registered: something is wrong with all of them."""
+_OUTPUT_BYTES_MAX = 4096
+_STOP_GRACE_S = 1.0
+
+
+class NurseryProcess:
+    """The nursery as its parent sees it. Started by the constructor, which does not wait for it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        package_root = str(Path(onerack.__file__).parent.parent)
+        # `-c` makes a __main__ that is nobody's module; -P keeps the current directory from shadowing the library.
+        program = (
+            f"import sys; sys.path.append({package_root!r}); "
+            f"from onerack.mapreduce.worker.nursery import main; main({theirs.fileno()})"
+        )
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115: closed by `stop`
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, **limits.ENVIRONMENT},
+            start_new_session=True,
+        )
+        theirs.close()
+        self.channel: Channel[FromNursery] = Channel(ours, FromNursery)
+        self.pid = self._process.pid
+
+    def stop(self, grace_s: float) -> None:
+        """Ends the nursery and all its workers; returns when they have ended."""
+        with contextlib.suppress(OSError):
+            self.channel.send(Stop(grace_s))
+        self.channel.close()
+        try:
+            self._process.wait(grace_s + _STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # Its workers go with it: PR_SET_PDEATHSIG.
+            self._process.wait()
+        self._output.close()
+
+    def last_words(self) -> str:
+        """The end of what the nursery, and workers outside of tasks, have printed."""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _OUTPUT_BYTES_MAX))
+        return self._output.read().decode(errors="replace").strip()
+
+
+class Worker(asyncio.Protocol):
+    """One worker process: its connection, and what is known of it."""
+
+    def __init__(self, name: str, pool: Pool, position_path: str) -> None:
+        self.name = name
+        self.position_path = position_path
+        self.pid = 0
+        self.registered: Register | None = None
+        self.running: AttemptId | None = None
+        self.tracked = False
+        self.verdict: Failure | None = None
+        """Why the pool has had it killed; it is as good as dead then."""
+        self.heard_at = pool.now()
+        self.ticks = 0
+        self.transport: asyncio.Transport | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        """Held here, because the loop itself holds its tasks only weakly."""
+        self._pool = pool
+        self._frames = FrameDecoder()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for payload in self._frames.feed(data):
+                self._pool.heard(self, payload)
+        except (ProtocolError, msgspec.DecodeError) as error:
+            self._pool.kill(self.name, Failure("lost", f"the worker sent what is no message ({error})"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Says nothing yet: the nursery will tell how the process ended, unless it lives on without a channel."""
+        self._pool.kill(self.name, Failure("lost", "the worker closed its channel; does user code close descriptors?"))
+
+
+class Pool:
+    """All workers of one run. `deliver(message, worker)` gets their messages; `broken(error)` the pool's own end."""
+
+    def __init__(
+        self,
+        nursery: NurseryProcess,
+        *,
+        directory: Path,
+        config: MapReduceConfig,
+        deliver: Callable[[ToMaster, str], None],
+        broken: Callable[[OnerackError], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._directory = directory
+        self._config = config
+        self._deliver = deliver
+        self._broken = broken
+        self._workers: dict[str, Worker] = {}
+        self._wanted = 0
+        self._born = 0
+        self._stillborn = 0
+        self._nurseries = 0
+        self._compiled = False
+        self._memory_limit_bytes = config.memory_bytes
+        self._baseline_bytes = 0
+        self._kernel_kills = death.kernel_kills()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+        self._load_frame: tuple[str, bytes] = ("", b"")
+        self._quiet = asyncio.Event()
+        self._adopt(nursery)
+        self._watching = self._loop.create_task(self._watch())
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    # ------------------------------------------------------------------------------------------ what the owner asks
+
+    def want(self, count: int) -> None:
+        """From now on `count` workers are kept alive; those that are there already stay."""
+        self._wanted = max(self._wanted, count)
+        self._replenish()
+
+    def compile(self) -> None:
+        """Workers forked from now on have the compiled kernels loaded, where there is a compiler."""
+        if not self._compiled:
+            self._compiled = True
+            self._order(Compile())
+
+    def limit(self, memory_bytes: int) -> None:
+        """What a worker may hold before the watch ends it."""
+        self._memory_limit_bytes = memory_bytes
+
+    def registered(self) -> list[Register]:
+        """The idle workers' introductions, for a master that has not met them."""
+        return [w.registered for w in self._workers.values() if w.registered is not None and w.verdict is None]
+
+    def send(self, name: str, message: ToWorker) -> None:
+        """To a worker; a message to one that is gone is lost, as its sender must expect of any message."""
+        worker = self._workers.get(name)
+        if worker is None or worker.transport is None or worker.verdict is not None:
+            return
+        if isinstance(message, RunMap | RunReduce):
+            worker.running = message.attempt
+            worker.tracked = message.tracked
+        worker.transport.write(self._frame(message))
+
+    def kill(self, name: str, verdict: Failure) -> None:
+        """Ends a worker's process group; `WorkerLost` with `verdict` follows when it has ended."""
+        worker = self._workers.get(name)
+        if worker is None or worker.verdict is not None:
+            return
+        worker.verdict = verdict
+        self._order(Kill(name))
+
+    def kill_attempt(self, name: str, attempt: AttemptId, reason: str) -> None:
+        """Ends the worker if it is (still) running `attempt`; one that has reported it already may live."""
+        worker = self._workers.get(name)
+        if worker is not None and worker.running == attempt:
+            self.kill(name, Failure("killed", reason))
+
+    async def settle(self) -> None:
+        """Ends what still runs, and returns when nobody is left who could still write for a task."""
+        for worker in list(self._workers.values()):
+            if worker.running is not None:
+                self.kill(worker.name, Failure("killed", "the job is over"))
+        while any(worker.verdict is not None for worker in self._workers.values()):
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def stop(self, grace_s: float) -> None:
+        """Ends all workers and the nursery; blocks until they have ended."""
+        self._watching.cancel()
+        self._wanted = 0
+        self._loop.remove_reader(self._nursery.channel.connection)
+        for worker in self._workers.values():
+            if worker.transport is not None:
+                worker.transport.abort()  # An idle worker ends by itself at the end of its stream.
+        self._workers.clear()
+        self._nursery.stop(grace_s)
+
+    # ------------------------------------------------------------------------------------------ workers
+
+    def heard(self, worker: Worker, payload: bytes) -> None:
+        """A frame from a worker."""
+        message = self._decoder.decode(payload)
+        worker.heard_at = self.now()
+        if isinstance(message, Register):
+            worker.registered = message
+            self._stillborn = 0
+        elif not isinstance(message, Heartbeat):
+            worker.running = None
+        if worker.verdict is None:
+            self._deliver(message, worker.name)
+
+    def _replenish(self) -> None:
+        alive = sum(worker.verdict is None for worker in self._workers.values())
+        for _ in range(self._wanted - alive):
+            self._fork()
+
+    def _fork(self) -> None:
+        self._born += 1
+        name = f"w{self._born}"
+        ours, theirs = socket.socketpair()
+        worker = Worker(name, self, str(self._directory / f"{name}.position"))
+        self._workers[name] = worker
+        fork = Fork(name, worker.position_path, self._config.heartbeat_interval_s)
+        with theirs:
+            self._order(fork, theirs.fileno())
+        worker.connecting = self._loop.create_task(self._connect(worker, ours))
+
+    async def _connect(self, worker: Worker, connection: socket.socket) -> None:
+        await self._loop.create_connection(lambda: worker, sock=connection)
+
+    def _frame(self, message: ToWorker) -> bytes:
+        """Encoded for the wire. A job's spec may hold 100,000 fragments and goes to every worker: encoded once."""
+        if not isinstance(message, LoadJob):
+            return encode_frame(self._encoder.encode(message))
+        if self._load_frame[0] != message.spec.job:
+            self._load_frame = (message.spec.job, encode_frame(self._encoder.encode(message)))
+        return self._load_frame[1]
+
+    def _ended(self, worker: Worker, failure: Failure) -> None:
+        """The one place where a worker leaves the pool."""
+        del self._workers[worker.name]
+        if worker.transport is not None:
+            worker.transport.abort()
+        if worker.tracked and worker.running is not None and failure.record is None:
+            position = read_position(worker.position_path)
+            if position is not None and position.number == worker.running.number:
+                failure = msgspec.structs.replace(failure, record=position.record)
+        Path(worker.position_path).unlink(missing_ok=True)
+        self._deliver(WorkerLost(worker.name, failure), worker.name)
+        self._quiet.set()
+        if worker.registered is None and worker.verdict is None:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN_MAX:
+                self._break(f"workers end before they have started ({failure.message})")
+                return
+        self._replenish()
+
+    # ------------------------------------------------------------------------------------------ the nursery
+
+    def _adopt(self, nursery: NurseryProcess) -> None:
+        self._nursery = nursery
+        self._loop.add_reader(nursery.channel.connection, self._on_nursery)
+
+    def _order(self, order: Any, *descriptors: int) -> None:
+        with contextlib.suppress(OSError):  # Its end shows as end-of-file, and is dealt with there.
+            self._nursery.channel.send(order, descriptors)
+
+    def _on_nursery(self) -> None:
+        alive = self._nursery.channel.read(socket.MSG_DONTWAIT)
+        for message in self._nursery.channel.arrived():
+            worker = self._workers.get(message.worker)
+            if worker is None:
+                continue
+            match message:
+                case Forked(_, pid):
+                    worker.pid = pid
+                    self._baseline_bytes = self._baseline_bytes or limits.resident_bytes(self._nursery.pid)
+                case Exited(_, _, status, memory_bytes_max):
+                    self._ended(worker, worker.verdict or self._describe(status, memory_bytes_max))
+        if not alive:
+            self._nursery_lost()
+
+    def _describe(self, status: int, memory_bytes_max: int) -> Failure:
+        kernel_kills = death.kernel_kills()
+        killed_by_kernel = kernel_kills > self._kernel_kills
+        self._kernel_kills = kernel_kills
+        return death.describe(
+            status,
+            memory_bytes_max=memory_bytes_max,
+            memory_limit_bytes=self._memory_limit_bytes,
+            killed_by_kernel=killed_by_kernel,
+        )
+
+    def _nursery_lost(self) -> None:
+        """The nursery has ended, and its workers with it. What they had started is ended here; all start anew."""
+        self._loop.remove_reader(self._nursery.channel.connection)
+        started = any(worker.pid for worker in self._workers.values()) or self._nurseries > 0
+        words = self._nursery.last_words()
+        for worker in self._workers.values():
+            if worker.pid:
+                limits.kill_group(worker.pid)
+        self._nursery.stop(0.0)
+        self._nurseries += 1
+        wanted, self._wanted = self._wanted, 0
+        if not started or self._nurseries > _NURSERIES_MAX:
+            self._break(f"the process that forks workers has ended: {words or 'killed'}")
+            return
+        self._adopt(NurseryProcess())
+        if self._compiled:
+            self._order(Compile())
+        for worker in list(self._workers.values()):
+            self._ended(worker, worker.verdict or Failure("killed", "the process that had forked the worker was killed"))
+        self.want(wanted)
+
+    def _break(self, reason: str) -> None:
+        self._wanted = 0
+        self._broken(NotExecuted(f"no worker process can be started: {reason}", cause="pool"))
+
+    # ------------------------------------------------------------------------------------------ the watch
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.heartbeat_interval_s)
+            for worker in list(self._workers.values()):
+                if worker.pid and worker.verdict is None:
+                    self._watch_memory(worker)
+                    self._watch_silence(worker)
+
+    def _watch_memory(self, worker: Worker) -> None:
+        held = limits.resident_bytes(worker.pid) - self._baseline_bytes
+        limit = self._memory_limit_bytes + 2 * limits.HEADROOM_BYTES
+        if held > limit:
+            reason = (
+                f"the worker held {held >> 20} MiB; its share of the job's memory is {self._memory_limit_bytes >> 20} MiB"
+                " (raise the job's memory, or run fewer workers)"
+            )
+            self.kill(worker.name, Failure("memory", reason))
+
+    def _watch_silence(self, worker: Worker) -> None:
+        silent_s = self.now() - worker.heard_at
+        if silent_s < self._config.worker_timeout_s / 2:
+            return
+        ticks = limits.processor_ticks(worker.pid)
+        if ticks is not None and ticks > worker.ticks:
+            worker.ticks = ticks
+            worker.heard_at = self.now()
+            self._deliver(Heartbeat(worker.name, running=worker.running, moved=False), worker.name)
+        elif silent_s >= self._config.worker_timeout_s:
+            self.kill(worker.name, Failure("lost", f"the worker was silent for {silent_s:.0f} s"))

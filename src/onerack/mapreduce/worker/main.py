@@ -1,0 +1,175 @@
+"""A worker process: takes orders, runs tasks, says how they ended.
+
+The idea: two threads. The main thread waits for an order, runs it to its end, and waits again. The heartbeat thread
+says every `heartbeat_interval_s` that the worker lives and how far its task is. The socket is read by the main thread
+only; an order to stop needs no reading, because the pool kills the process.
+
+The rules:
+- what user code prints goes to the attempt's own file in the job's `logs`; what it reads from stdin is the end of file;
+- a report of a task's end is the last word about it: no heartbeat that names the attempt follows it;
+- a worker that cannot reach the parent any more ends at once, whatever its main thread is doing.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from onerack.errors import UsageError
+from onerack.mapreduce.loaded import LoadedJob
+from onerack.mapreduce.messages import (
+    AttemptFailed,
+    AttemptId,
+    Failure,
+    FromWorker,
+    Heartbeat,
+    JobSpec,
+    LoadJob,
+    Metrics,
+    Register,
+    RunMap,
+    RunReduce,
+    ToWorker,
+)
+from onerack.mapreduce.program import load
+from onerack.mapreduce.worker import limits
+from onerack.mapreduce.worker.channel import Channel
+from onerack.mapreduce.worker.orders import Fork
+from onerack.mapreduce.worker.probe import Probe
+from onerack.mapreduce.worker.task import run_map, run_reduce
+
+EXIT_DONE = 0
+EXIT_ORPHAN = 70
+"""The parent is gone, or sent what no parent sends."""
+
+_YOUNG_OBJECTS = 50_000
+"""The cyclic collector looks at new objects after so many. A block of pairs makes 65,536 tuples that are all still
+needed; with Python's own 700 the collector walks through them nearly a hundred times for nothing."""
+
+
+class Worker:
+    """What the process knows between orders."""
+
+    def __init__(self, connection: socket.socket, order: Fork) -> None:
+        self.name = order.worker
+        self._channel: Channel[ToWorker] = Channel(connection, ToWorker)
+        self._probe = Probe(order.worker, order.position_path)
+        self._heartbeat_interval_s = order.heartbeat_interval_s
+        self._baseline_bytes = limits.data_bytes()
+        self._specs: dict[str, JobSpec] = {}
+        self._jobs: dict[str, LoadedJob] = {}
+        self._running: AttemptId | None = None
+        self._reporting = threading.Lock()
+
+    def run(self) -> int:
+        """Until the parent closes the channel. Returns the exit status."""
+        self._channel.send(Register(self.name, os.getpid(), socket.gethostname(), keeps_output=True))
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        while (order := self._channel.receive()) is not None:
+            match order:
+                case LoadJob(spec):
+                    self._specs[spec.job] = spec
+                    limits.limit_memory(spec.memory_bytes, baseline_bytes=self._baseline_bytes)
+                case RunMap() | RunReduce():
+                    self._execute(order)
+        return EXIT_DONE
+
+    def _execute(self, order: RunMap | RunReduce) -> None:
+        spec = self._specs[order.attempt.job]
+        with self._reporting:
+            self._running = order.attempt
+        log = AttemptLog(spec.directory, order.attempt)
+        try:
+            report: FromWorker = self._attempt(spec, order)
+        except BaseException as error:
+            # Nothing of the task's own is left to go wrong here but a bug of ours; the job's user must see it whole.
+            report = AttemptFailed(
+                self.name, order.attempt, Failure("exception", f"onerack failed: {error!r}", traceback.format_exc())
+            )
+        finally:
+            log.close()
+        with self._reporting:
+            self._running = None
+            self._channel.send(report)
+
+    def _attempt(self, spec: JobSpec, order: RunMap | RunReduce) -> FromWorker:
+        """Runs one attempt to its report. `run_map` and `run_reduce` turn every failure of user code into one."""
+        if spec.job not in self._jobs:
+            try:
+                self._jobs[spec.job] = load(spec.program, spec.stage)
+            except UsageError as error:
+                failure = Failure("program", f"the job cannot be loaded in a worker: {error}", final=True)
+                return AttemptFailed(self.name, order.attempt, failure)
+        job = self._jobs[spec.job]
+        if isinstance(order, RunMap):
+            return run_map(spec, job, order, self._probe)
+        return run_reduce(spec, job, order, self._probe)
+
+    def _beat(self) -> None:
+        """The heartbeat thread."""
+        pause = threading.Event()
+        while True:
+            pause.wait(self._heartbeat_interval_s)
+            try:
+                with self._reporting:
+                    running = self._running
+                    metrics = self._probe.metrics() if running is not None else Metrics()
+                    self._channel.send(Heartbeat(self.name, running, metrics, moved=self._probe.moved()))
+            except MemoryError:
+                continue  # User code has taken all; it will be told so, or killed, and the beat goes on.
+            except OSError:
+                os._exit(EXIT_ORPHAN)
+
+
+class AttemptLog:
+    """Sends this process's stdout and stderr to `logs/<attempt>.log`; leaves no empty file."""
+
+    def __init__(self, directory: str, attempt: AttemptId) -> None:
+        self._path = Path(directory, "logs", f"{attempt}.log")
+        self._kept = (os.dup(1), os.dup(2))
+        self._redirect()
+
+    def _redirect(self) -> None:
+        try:
+            log = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError:
+            # A job must not fail for a log: a full disk will be named by whatever needs the space.
+            log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+
+    def close(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue  # Closed or replaced by user code.
+        for descriptor, kept in zip((1, 2), self._kept, strict=True):
+            os.dup2(kept, descriptor)
+            os.close(kept)
+        try:
+            if self._path.stat().st_size == 0:
+                self._path.unlink()
+        except OSError:
+            return
+
+
+def work(connection: socket.socket, order: Fork) -> int:
+    """A forked child's life as a worker. Returns its exit status."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_DFL)  # User code's own children expect no less.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # Prints must be in the log when the process is killed a moment later.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 50)
+    return Worker(connection, order).run()
