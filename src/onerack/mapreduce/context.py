@@ -39,6 +39,8 @@ class TaskContext:
         path: str = "",
         counters: Sequence[str] = (),
         progress_to: Progress | None = None,
+        memory_bytes: int = 1 << 30,
+        accelerate: bool = True,
     ) -> None:
         self.job = attempt.job
         self.kind: TaskKind = attempt.kind
@@ -50,6 +52,10 @@ class TaskContext:
         self.path = path
         """map: the file being read (`map_batch`: the split's first file). reduce: empty."""
         self.files = tuple(files)
+        self.memory_bytes = memory_bytes
+        """What the task may use (`JobSpec.memory_bytes`); builtin jobs keep to a part of it."""
+        self.accelerate = accelerate
+        """Whether builtin jobs use compiled kernels (`JobSpec.accelerate`)."""
         self.counters: dict[str, int] = dict.fromkeys(counters, 0)
         self.pending: dict[str, int] = {}
         self._progress_to = progress_to
