@@ -13,6 +13,7 @@ Source: notes on peers ("memory = peak anonymous + shared over the process tree"
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -93,10 +94,10 @@ def unbacked_bytes(pid: int) -> int:
 class MemorySampler(threading.Thread):
     """Samples the tree below this process until `finish`; keeps the highest sum."""
 
-    def __init__(self) -> None:
+    def __init__(self, besides: frozenset[int]) -> None:
         super().__init__(daemon=True)
         self.peak_bytes = 0
-        self._besides = frozenset(descendants(os.getpid()))
+        self._besides = besides
         self._finished = threading.Event()
 
     def run(self) -> None:
@@ -127,7 +128,8 @@ def measure(
     marks = directory / "marks.json"
     marks.unlink(missing_ok=True)
     log = directory / "command.log"
-    sampler = MemorySampler()
+    besides = frozenset(descendants(os.getpid()))
+    sampler = MemorySampler(besides)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("wb") as output:
         sampler.start()
@@ -146,12 +148,12 @@ def measure(
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            end_orphans()
+            end_orphans(besides)
             sampler.finish()
             raise
         wall = time.perf_counter() - started
     peak = sampler.finish()
-    orphans = end_orphans()
+    orphans = end_orphans(besides)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if code != 0:
         words = log.read_text(errors="replace").strip().splitlines()[-12:]
@@ -160,31 +162,26 @@ def measure(
     return Run(wall, cpu, peak, orphans, read_marks(marks, started_at))
 
 
-def end_orphans() -> int:
+def end_orphans(besides: frozenset[int]) -> int:
     """Waits for adopted processes to end by themselves, kills those that do not, and says how many that were."""
     deadline = time.monotonic() + ORPHAN_GRACE_S
-    while reap() and time.monotonic() < deadline:
+    while (left := alive(besides)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    left = [pid for pid in descendants(os.getpid()) if Path(f"/proc/{pid}").exists()]
     for pid in left:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    while reap():
+    while alive(besides):
         time.sleep(0.01)
     return len(left)
 
 
-def reap() -> bool:
-    """Collects children that have ended; True while some still live."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return False
-        if pid == 0:
-            return True
+def alive(besides: frozenset[int]) -> list[int]:
+    """Collects our children that have ended (never those in `besides`) and lists what still lives below us."""
+    for pid in children_of(os.getpid()):
+        if pid not in besides:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    return descendants(os.getpid(), besides)
 
 
 def read_marks(path: Path, started_at: float) -> dict[str, float]:

@@ -32,7 +32,8 @@ def case_lines(case: Case, series: Sequence[Series], verdicts: Sequence[Verdict]
     for one in series:
         wall, cpu, peak = (one.median(measure) for measure in ("wall_s", "cpu_s", "peak_bytes"))
         if wall is None or cpu is None or peak is None:
-            lines.append(f"  {one.contender.name:<28}    --    {one.trouble}")
+            # Only the last line of a failure; all of it was reported when it happened.
+            lines.append(f"  {one.contender.name:<28}      --  {one.trouble.strip().splitlines()[-1].strip()[:120]}")
             continue
         ratio = f"{ours / wall:.2f}x" if ours else ""
         lines.append(
