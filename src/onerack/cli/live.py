@@ -54,10 +54,10 @@ class LiveDisplay:
             self._job, self._paces = status.job, {"map": Pace(), "reduce": Pace()}
         self._paces["map"].saw(now, status.maps.bytes_done)
         self._paces["reduce"].saw(now, status.reduces.bytes_done)
-        self._live.update(picture(status, self._paces, now - self._began))
+        self._live.update(picture_of(status, self._paces, now - self._began))
 
 
-def picture(status: JobStatus, paces: dict[str, Pace], elapsed_s: float) -> RenderableType:
+def picture_of(status: JobStatus, paces: dict[str, Pace], elapsed_s: float) -> RenderableType:
     """One moment of a job, as a few lines."""
     title = Text.assemble(
         (status.name, "bold"), f"  {status.job}   {plural(status.workers, 'worker')}   {seconds_text(elapsed_s)}"

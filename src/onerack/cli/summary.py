@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from onerack.cli.amounts import count_text, plural, rate_text, seconds_text
-from onerack.mapreduce.client import JobResult
+from onerack.mapreduce.result import JobResult
 from onerack.mapreduce.sizes import format_size
 
 
