@@ -44,7 +44,7 @@ class Corpora:
         return self._file(f"source-{megabytes}mb.txt", megabytes * MB, lambda: self._source_documents())
 
     def prose(self, megabytes: int) -> Path:
-        """Dictionaries and manuals in English, one file. There are some 60 MB of it; beyond that it repeats."""
+        """Dictionaries and manuals in English, one file. There are 86 MB of it; beyond that it repeats."""
         return self._file(f"prose-{megabytes}mb.txt", megabytes * MB, lambda: repeated(self._prose_documents()))
 
     def source_repeated(self, times: int, megabytes: int) -> Path:

@@ -25,7 +25,6 @@ def execute(task: Task, statement: str) -> None:
 
 
 def lines(task: Task) -> str:
-    # Lines of kernel source reach 1 MB; DuckDB's default limit is 2 MB.
     return f"read_csv('{task.source}', {AS_LINES})"
 
 
