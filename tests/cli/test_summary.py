@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from onerack.cli.summary import skew, summary_lines, summary_object
-from onerack.mapreduce.messages import Metrics, Quarantined, RecordAt
+from onerack.mapreduce.messages import Metrics, OutputFormat, Quarantined, RecordAt
 from onerack.mapreduce.result import JobResult
 
 MB = 1024 * 1024
@@ -17,13 +17,14 @@ RESULT = JobResult(
     name="wordcount",
     output="counts",
     parts=("counts/part-00000", "counts/part-00001"),
-    format="tsv",
+    format=OutputFormat(),
     counters={"blank lines": 2114, "odd": 1},
     metrics=Metrics(records_in=1000, records_out=20, bytes_in=500 * MB, bytes_shuffled=90 * MB, bytes_out=3 * MB),
     seconds=4.0,
     partition_bytes=(60 * MB, 30 * MB),
     retries=1,
     quarantined=(Quarantined(RecordAt(3), b"x", "Traceback"),),
+    warnings=("big.gz cannot be split",),
     directory="/jobs/20261123-101502-3f9a",
 )
 
@@ -38,6 +39,7 @@ def test_the_summary_says_it_all() -> None:
         "  skipped   1 bad record, kept in counts/_quarantine",
         "  counters  blank lines  2,114",
         "            odd          1",
+        "  note      big.gz cannot be split",
         "  files     counts/part-00000 … counts/part-00001",
         "  job       20261123-101502-3f9a   (onerack show 20261123-101502-3f9a)",
     ]
@@ -45,10 +47,10 @@ def test_the_summary_says_it_all() -> None:
 
 def test_what_did_not_happen_is_not_mentioned() -> None:
     plain = msgspec.structs.replace(
-        RESULT, retries=0, quarantined=(), counters={}, partition_bytes=(), parts=RESULT.parts[:1]
+        RESULT, retries=0, quarantined=(), counters={}, warnings=(), partition_bytes=(), parts=RESULT.parts[:1]
     )
     text = "\n".join(summary_lines(plain))
-    for word in ("retries", "skipped", "counters", "shuffled", "spills", "…"):
+    for word in ("retries", "skipped", "counters", "shuffled", "note", "spills", "…"):
         assert word not in text
     spilled = msgspec.structs.replace(RESULT, metrics=msgspec.structs.replace(RESULT.metrics, spills=7))
     assert any(line.startswith("  spills    7 ") for line in summary_lines(spilled))

@@ -63,20 +63,30 @@ Errors = Annotated[
         help="What to do with bytes that are not text: strict, replace, ignore, surrogateescape, ... Default: strict.",
     ),
 ]
-OutputName = Annotated[
-    str | None,
-    typer.Option(
-        "--output-format",
-        metavar="NAME",
-        help="tsv (key, tab, value), jsonl, parquet, or text (the value alone). Default: the job's, else tsv.",
-    ),
-]
 Compression = Annotated[
     str | None,
     typer.Option(
         "--compression",
         metavar="NAME",
-        help="Compress the output: gzip or zstd. Default: none.",
+        help="Of the input: infer (from the names of its files), none, gzip, bz2, xz or zstd. Default: infer.",
+    ),
+]
+OutputName = Annotated[
+    str | None,
+    typer.Option(
+        "--output-format",
+        metavar="NAME",
+        help="tsv (key, tab, value), jsonl, parquet, or text (the value alone); with :gzip or :zstd behind it "
+        "(tsv:gzip) for compressed files. Default: the job's, else tsv.",
+    ),
+]
+SideFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        metavar="PATH",
+        help="A side file, which the job's code opens as open(side_file('NAME')). May be given several times. "
+        "Default: the job's `files`.",
     ),
 ]
 Reduces = Annotated[

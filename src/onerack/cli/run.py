@@ -37,8 +37,9 @@ def run(
     input_format: options.InputName = None,
     encoding: options.Encoding = None,
     errors: options.Errors = None,
-    output_format: options.OutputName = None,
     compression: options.Compression = None,
+    output_format: options.OutputName = None,
+    file: options.SideFiles = None,
     reduces: options.Reduces = None,
     workers: options.Workers = None,
     split_size: options.SplitSize = None,
@@ -68,7 +69,9 @@ def run(
             input_format=input_format_of(input_format),
             encoding=encoding,
             errors=errors,
-            output_format=output_format_of(output_format, compression),
+            compression=compression,
+            output_format=output_format_of(output_format),
+            files=file,
             reducers=reduces,
             workers=workers,
             split_size=split_size,
@@ -109,18 +112,19 @@ def input_format_of(text: str | None) -> str | InputFormat | None:
     return InputFormat("fixed", record_bytes=int(size))
 
 
-def output_format_of(text: str | None, compression: str | None) -> str | OutputFormat | None:
-    """With a compression, the format as an object that says both."""
-    if compression is None:
+def output_format_of(text: str | None) -> str | OutputFormat | None:
+    """`tsv:gzip` is a format and how its files are compressed; every other name stands for itself."""
+    if text is None or ":" not in text:
         return text
     import msgspec
 
     from onerack.mapreduce.messages import OutputFormat
 
+    name, _, compression = text.partition(":")
     try:
-        return msgspec.convert({"name": text or "tsv", "compression": compression}, OutputFormat)
+        return msgspec.convert({"name": name, "compression": compression}, OutputFormat)
     except msgspec.ValidationError as error:
-        raise UsageError(f"--output-format {text or 'tsv'} --compression {compression}: {error}") from None
+        raise UsageError(f"--output-format {text}: {error}; for example: jsonl, tsv:gzip, jsonl:zstd") from None
 
 
 def _report(result: JobResult, *, as_json: bool, quiet: bool) -> None:

@@ -40,6 +40,7 @@ def summary_object(result: JobResult) -> dict[str, Any]:
         "skew": round(skew(result.partition_bytes), 2),
         "retries": result.retries,
         "quarantined": len(result.quarantined),
+        "warnings": list(result.warnings),
         "directory": result.directory,
     }
 
@@ -63,6 +64,7 @@ def summary_lines(result: JobResult) -> list[str]:
         bad_records = plural(len(result.quarantined), "bad record")
         rows.append(("skipped", f"{bad_records}, kept in {result.output}/_quarantine"))
     rows += counter_rows(result.counters)
+    rows += [("note", warning) for warning in result.warnings]
     rows.append(("files", _files_text(list(result.parts))))
     rows.append(("job", f"{result.job}   (onerack show {result.job})"))
     return [title, *(f"  {name:<9} {text}" for name, text in rows)]
