@@ -1,0 +1,145 @@
+"""SplitReader: what every format's reader has in common.
+
+The idea: a format only says how ONE fragment becomes pieces of records, blocks of bytes, or batches. Going from
+fragment to fragment, gathering small files into blocks worth a call, counting bytes and closing files is done here,
+once.
+
+The rule: one file is open at a time, and it is closed before the next is opened, also when the consumer gives up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from onerack.errors import UsageError
+from onerack.mapreduce.inputs.chunks import MAPPED_BYTES_MIN, Chunk, mapped_blocks, range_chunks, stream_chunks
+from onerack.mapreduce.inputs.compression import compression_of, decompressed
+from onerack.mapreduce.inputs.lines import LineCodec
+from onerack.mapreduce.inputs.records import ByteBlock, OnBad, Piece, RecordBlock, RecordUnreadable, preview_of
+from onerack.mapreduce.inputs.sources import LocalSource, Source, open_source
+from onerack.mapreduce.messages import Fragment, InputFormat, RecordAt, Split
+
+BLOCK_BYTES: Final = 256 * 1024
+"""Input of one block of records."""
+BYTE_BLOCK_BYTES: Final = 8 * 1024 * 1024
+BATCH_BYTES: Final = 1024 * 1024
+
+Made = TypeVar("Made")
+
+
+class SplitReader(ABC):
+    """Reads one split, once, through one of three doors."""
+
+    reads_empty_files = False
+    """Whether a file without bytes has a record."""
+
+    def __init__(self, split: Split, format: InputFormat) -> None:
+        self.split = split
+        self.format = format
+        self.records = 0
+        """Records met so far, good and bad."""
+        self._bytes_done = 0
+        self._source: Source | None = None
+
+    # ------------------------------------------------------------------------------------ the three doors
+
+    def record_blocks(self, on_bad: OnBad | None = None) -> Iterator[RecordBlock]:
+        """The records, in order. `on_bad` None: RecordUnreadable is raised at the first that is none."""
+        waiting: list[Piece] = []
+        size = 0
+        for piece in self._over_fragments(lambda source, fragment: self.pieces(source, fragment, on_bad)):
+            if not piece.values:
+                continue
+            waiting.append(piece)
+            size += piece.size_bytes
+            if size >= BLOCK_BYTES:
+                yield RecordBlock(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield RecordBlock(waiting)
+
+    def byte_blocks(self, block_bytes: int = BYTE_BLOCK_BYTES) -> Iterator[ByteBlock]:
+        """The records' bytes, decompressed and not decoded, in blocks of about that size that end with a record."""
+        return self._over_fragments(lambda source, fragment: self.blocks(source, fragment, block_bytes))
+
+    def batches(self) -> Iterator[Any]:
+        """The records as `pyarrow.RecordBatch`es. Raises: RecordUnreadable."""
+        return self._over_fragments(self.tables)
+
+    # ------------------------------------------------------------------------------------ one format's part
+
+    @abstractmethod
+    def pieces(self, source: Source, fragment: Fragment, on_bad: OnBad | None) -> Iterator[Piece]:
+        """The records that start in the fragment."""
+
+    def blocks(self, source: Source, fragment: Fragment, block_bytes: int) -> Iterator[ByteBlock]:
+        """The same records as bytes."""
+        raise UsageError(
+            f"map_block works on bytes, and a {self.format.name} file has none that could be cut at records; "
+            "use map or map_batch"
+        )
+
+    @abstractmethod
+    def tables(self, source: Source, fragment: Fragment) -> Iterator[Any]:
+        """The same records as record batches."""
+
+    # ------------------------------------------------------------------------------------ the common part
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes consumed so far, as they lie on the disk."""
+        return self._bytes_done + (self._source.consumed if self._source else 0)
+
+    def close(self) -> None:
+        """Gives the open file back. Done by itself at the end of the split."""
+        if self._source is not None:
+            self._bytes_done += self._source.consumed
+            self._source.close()
+            self._source = None
+
+    def _over_fragments(self, made: Callable[[Source, Fragment], Iterator[Made]]) -> Iterator[Made]:
+        for fragment in self.split.fragments:
+            if not fragment.length and not self.reads_empty_files:
+                continue
+            self._source = open_source(fragment.path)
+            try:
+                yield from made(self._source, fragment)
+            finally:
+                self.close()
+
+    def _is_whole(self, fragment: Fragment, codec: LineCodec) -> bool:
+        """Whether this file can only be read from its start."""
+        return not codec.splittable or compression_of(fragment.path, self.format) != "none"
+
+    def plain(self, source: Source, fragment: Fragment) -> Iterator[bytes]:
+        """The whole file from its start, decompressed."""
+        return decompressed(source, compression_of(fragment.path, self.format))
+
+    def chunks(self, source: Source, fragment: Fragment, codec: LineCodec, chunk_bytes: int) -> Iterator[Chunk]:
+        """The fragment's lines, whole, in stretches of about that size."""
+        if not isinstance(source, LocalSource):
+            chunk_bytes = max(chunk_bytes, source.read_bytes)
+        if self._is_whole(fragment, codec):
+            return stream_chunks(fragment.path, self.plain(source, fragment), codec, chunk_bytes)
+        return range_chunks(source, fragment, chunk_bytes)
+
+    def line_blocks(
+        self, source: Source, fragment: Fragment, codec: LineCodec, block_bytes: int
+    ) -> Iterator[ByteBlock]:
+        """The fragment's lines as bytes: views of the mapped file where there is one."""
+        whole = self._is_whole(fragment, codec)
+        if not whole and isinstance(source, LocalSource) and fragment.length >= MAPPED_BYTES_MIN:
+            for offset, view in mapped_blocks(source, fragment, block_bytes):
+                yield ByteBlock(fragment.path, offset, view)
+            return
+        for offset, data in self.chunks(source, fragment, codec, block_bytes):
+            yield ByteBlock(fragment.path, offset, data)
+
+    def bad(self, on_bad: OnBad | None, fragment: Fragment, place: tuple[int, int], raw: bytes, reason: str) -> None:
+        """Reports record `place` (number in the split, offset in the file)."""
+        record = RecordAt(place[0], fragment.path, place[1], preview_of(raw))
+        if on_bad is None:
+            raise RecordUnreadable(record, raw, reason)
+        on_bad(record, raw, reason)
