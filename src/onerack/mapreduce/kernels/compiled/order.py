@@ -1,9 +1,10 @@
-"""Stable argsort of byte strings by radix, eight bytes a level.
+"""Stable argsort of byte strings, eight bytes a level.
 
-The idea: the first 8 bytes of a key, read as a big-endian number, order most keys; a radix sort of those numbers
-(least significant digit first, digits in which all keys agree skipped) touches no key again. Keys that tie are
-sorted by their next 8 bytes, and so on: small groups by insertion, large ones by the same radix sort. Groups of a
-level are worked off together, so that no recursion is needed and keys that are all equal cost one pass a level.
+The idea: the first 8 bytes of a key, read as a big-endian number, order most keys; numpy sorts those numbers with
+vector instructions and touches no key again. What it leaves is settled here: keys that tie are sorted by their next 8
+bytes, and so on, small groups by insertion, large ones by a radix sort of the next chunk (least significant digit
+first, digits in which all keys agree skipped). Groups of a level are worked off together, so that no recursion is
+needed and keys that are all equal cost one pass a level.
 
 The rule: shorter keys are padded with zero bytes, so equal padded chunks do not mean equal keys ("a" and "a\\0"): in
 each group the keys that ended are put first, in the order of their lengths.
@@ -21,7 +22,7 @@ from numba import types
 from onerack.mapreduce.kernels.compiled import BYTES, INT64_OUT, OFFSETS, UINT32_OUT, UINT64_OUT, compiled
 from onerack.mapreduce.kernels.compiled.machine import load_u64, swap_bytes
 
-_SMALL = 16
+_SMALL = 48
 """Groups up to this size are sorted by insertion."""
 
 
@@ -148,16 +149,71 @@ def insertion_sort(data: Any, starts: Any, ends: Any, rows: Any, start: Any, end
         rows[place] = row
 
 
-@compiled(types.void(BYTES, OFFSETS, OFFSETS, INT64_OUT))
-def order_keys(data: Any, starts: Any, ends: Any, order: Any) -> None:
-    """order[i] = the row of the i-th smallest key; key of row r is data[starts[r]:ends[r]]."""
-    total = len(order)
-    chunks = np.empty(total, np.uint64)
+@compiled(
+    types.void(BYTES, OFFSETS, OFFSETS, UINT64_OUT, UINT32_OUT, types.int64, types.int64, types.int64), inner=True
+)
+def sort_small(data: Any, starts: Any, ends: Any, chunks: Any, rows: Any, start: Any, end: Any, depth: Any) -> None:
+    """Sorts a small group whose keys agree (but for padding) before byte `depth`, stably.
+
+    Reads each key once, as most groups are told apart by the next 8 bytes. A key that has ended has a zero chunk and
+    the shorter rest, so (chunk, rest) orders the padded ones, too.
+    """
+    for i in range(start, end):
+        row = rows[i]
+        chunk = chunk_at(data, starts[row] + depth, ends[row])
+        rest = min(np.int64(ends[row]) - np.int64(starts[row]) - depth, 9)
+        place = i
+        while place > start and chunks[place - 1] >= chunk:
+            other = rows[place - 1]
+            if chunks[place - 1] == chunk and (min(np.int64(ends[other]) - np.int64(starts[other]) - depth, 9) <= rest):
+                break
+            chunks[place] = chunks[place - 1]
+            rows[place] = other
+            place -= 1
+        chunks[place] = chunk
+        rows[place] = row
+    while start < end:
+        tie = start + 1
+        while tie < end and chunks[tie] == chunks[start]:
+            tie += 1
+        if tie - start > 1:
+            insertion_sort(data, starts, ends, rows, start, tie, depth)
+        start = tie
+
+
+@compiled(types.void(BYTES, OFFSETS, OFFSETS, UINT64_OUT))
+def first_chunks(data: Any, starts: Any, ends: Any, chunks: Any) -> None:
+    """chunks[r] = the first 8 bytes of key r, data[starts[r]:ends[r]]."""
+    for row in range(len(chunks)):
+        chunks[row] = chunk_at(data, starts[row], ends[row])
+
+
+@compiled(types.void(UINT64_OUT, UINT32_OUT, UINT64_OUT, UINT32_OUT, types.int64, types.int64), inner=True)
+def restore_order(chunks: Any, rows: Any, chunks_aside: Any, rows_aside: Any, start: Any, end: Any) -> None:
+    """Puts the rows of a group in the order they came in."""
+    if end - start > _SMALL:
+        for i in range(start, end):
+            chunks[i] = rows[i]
+        radix_sort(chunks, rows, chunks_aside, rows_aside, start, end)
+        return
+    for i in range(start + 1, end):
+        row = rows[i]
+        place = i
+        while place > start and rows[place - 1] > row:
+            rows[place] = rows[place - 1]
+            place -= 1
+        rows[place] = row
+
+
+@compiled(types.void(BYTES, OFFSETS, OFFSETS, UINT64_OUT, UINT32_OUT))
+def settle_ties(data: Any, starts: Any, ends: Any, chunks: Any, rows: Any) -> None:
+    """Brings `rows`, which are in the order of their first chunks but otherwise in none, into the stable order.
+
+    Requires: chunks[i] is the first chunk of rows[i]. `chunks` is used up.
+    """
+    total = len(rows)
     chunks_aside = np.empty(total, np.uint64)
-    rows = np.empty(total, np.uint32)
     rows_aside = np.empty(total, np.uint32)
-    for row in range(total):
-        rows[row] = row
     groups = np.empty((total // _SMALL + 1, 2), np.int64)
     groups_next = np.empty((total // _SMALL + 1, 2), np.int64)
     groups[0, 0] = 0
@@ -169,26 +225,27 @@ def order_keys(data: Any, starts: Any, ends: Any, order: Any) -> None:
         for group in range(pending):
             start = groups[group, 0]
             end = groups[group, 1]
-            for i in range(start, end):
-                row = rows[i]
-                chunks[i] = chunk_at(data, starts[row] + depth, ends[row])
-            radix_sort(chunks, rows, chunks_aside, rows_aside, start, end)
-            i = start
-            while i < end:
-                tie = i + 1
-                while tie < end and chunks[tie] == chunks[i]:
+            if start == end:
+                continue
+            if depth > 0:
+                for i in range(start, end):
+                    row = rows[i]
+                    chunks[i] = chunk_at(data, starts[row] + depth, ends[row])
+                radix_sort(chunks, rows, chunks_aside, rows_aside, start, end)
+            while start < end:
+                tie = start + 1
+                while tie < end and chunks[tie] == chunks[start]:
                     tie += 1
-                if tie - i > 1:
-                    going_on = ended_first(starts, ends, rows, rows_aside, i, tie, depth + 8)
-                    if tie - going_on > _SMALL:
-                        groups_next[found, 0] = going_on
+                if tie - start > 1:
+                    if depth == 0:
+                        restore_order(chunks, rows, chunks_aside, rows_aside, start, tie)
+                    if tie - start <= _SMALL:
+                        sort_small(data, starts, ends, chunks, rows, start, tie, depth + 8)
+                    else:
+                        groups_next[found, 0] = ended_first(starts, ends, rows, rows_aside, start, tie, depth + 8)
                         groups_next[found, 1] = tie
                         found += 1
-                    elif tie - going_on > 1:
-                        insertion_sort(data, starts, ends, rows, going_on, tie, depth + 8)
-                i = tie
+                start = tie
         groups, groups_next = groups_next, groups
         pending = found
         depth += 8
-    for i in range(total):
-        order[i] = rows[i]
