@@ -251,6 +251,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     seen: int | None = None
     """The highest `order` received so far (0: none), from which the master learns that an order was lost, or the
     report of its end was. None: the channel neither loses nor reorders, so this worker need not count."""
+    record: RecordAt | None = None
+    """The record that a tracked attempt is at; so a record that hangs is known, too."""
 
 
 class MapCompleted(msgspec.Struct, frozen=True, tag="map_completed"):

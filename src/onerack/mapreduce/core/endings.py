@@ -131,7 +131,7 @@ class Endings:
             return
         attempt = assignment.attempt
         adrift = not ended or self.jobs[attempt.job].output_outlives(attempt, worker.keeps_output)
-        if failure.cause == "lost":
+        if failure.cause == "lost" or worker.doomed:
             self.lose_attempt(attempt, failure.message, worker.name, now, adrift=adrift)
         else:
             self.fail_attempt(attempt, failure, worker.name, now, adrift=adrift)

@@ -40,6 +40,7 @@ from onerack.mapreduce.messages import (
     JobStatus,
     JobSubmitted,
     MapCompleted,
+    RecordAt,
     ReduceCompleted,
     Register,
     Section,
@@ -134,6 +135,7 @@ class Master:
             worker = self.workers.add(message, now)
             self.outbox.event("worker_registered", worker=worker.name)
         worker.loaded.clear()
+        worker.doomed = False
         worker.heard_at = now
         # On an ordered channel nothing sent over the old connection arrives after this: its word is certain.
         self._hear(worker, message.running, message.seen, now, certain=message.seen is None)
@@ -152,7 +154,7 @@ class Master:
         if message.moved:
             assignment.moved_at = now
         elif not assignment.killed:
-            self._watch_stall(worker, now)
+            self._watch_stall(worker, message.record, now)
 
     def on_map_completed(self, message: MapCompleted, sender: NodeId, now: float) -> None:
         self._on_completed(message, "map", message.sections, now)
@@ -247,14 +249,14 @@ class Master:
         else:
             self.orders.kill(worker, "it is not wanted any more", now)
 
-    def _watch_stall(self, worker: Worker, now: float) -> None:
+    def _watch_stall(self, worker: Worker, record: RecordAt | None, now: float) -> None:
         assignment = worker.assignment
         assert assignment is not None
         limit = self.jobs[assignment.attempt.job].spec.config.task_stall_timeout_s
         if now - assignment.moved_at >= limit:
             message = f"neither read a record nor wrote a byte for {limit:g} s"
             self.orders.kill(worker, message, now)
-            stall = Failure(cause="stall", message=message)
+            stall = Failure(cause="stall", message=message, record=record)
             self.endings.fail_attempt(assignment.attempt, stall, worker.name, now)
 
     # ------------------------------------------------------------------------------------ how reports are taken
@@ -264,7 +266,9 @@ class Master:
         worker = self.workers.find(name)
         if worker is not None:
             worker.heard_at = now
-            if worker.assignment is not None and worker.assignment.attempt == attempt:
+            assignment = worker.assignment
+            # A worker that was told to end the attempt may yet be ended itself: it is busy until it says otherwise.
+            if assignment is not None and assignment.attempt == attempt and not assignment.killed:
                 worker.last_over = attempt
                 worker.assignment = None
                 self.workers.stand_in_line(worker)

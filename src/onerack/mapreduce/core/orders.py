@@ -53,6 +53,7 @@ class Orders:
         assignment.killed = reason
         assignment.said_at = now
         assignment.missing_since = None
+        worker.doomed = True
         self._outbox.send(worker.name, KillAttempt(assignment.attempt, reason, assignment.order))
 
     def take_in(self, worker: Worker, attempt: AttemptId, seen: int | None, now: float) -> None:

@@ -60,6 +60,7 @@ class Worker:
 
     __slots__ = (
         "assignment",
+        "doomed",
         "gone",
         "heard_at",
         "holds",
@@ -85,6 +86,9 @@ class Worker:
         """Jobs that it was told to load."""
         self.holds: dict[str, list[int]] = {}
         """Job -> maps whose accepted output lies with this worker and goes when it goes."""
+        self.doomed = False
+        """It was told to end an attempt, for which its host may end the whole process: that is not the fault of
+        whatever it was given since."""
         self.waiting = False
         """It stands in the line of idle workers."""
         self.gone = False
