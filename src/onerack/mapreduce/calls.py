@@ -23,11 +23,11 @@ MapCall = Callable[..., Pairs]
 ReduceCall = Callable[[Any, Iterator[Any]], Pairs]
 
 
-def is_generator_function(function: Callable[..., Any]) -> bool:
+def is_generator_function(function: Any) -> bool:
     """Whether calling it only makes a generator; also for callable objects and partial functions."""
     if inspect.isgeneratorfunction(function):
         return True
-    return isinstance(function, Callable) and inspect.isgeneratorfunction(type(function).__call__)
+    return callable(function) and inspect.isgeneratorfunction(type(function).__call__)
 
 
 def check_call(owner: str, name: str, function: Any, *parameters: str) -> None:
@@ -55,6 +55,8 @@ def pairs_of(result: Any, name: str) -> Pairs:
         return ()
     if isinstance(result, dict):
         return result.items()
+    if hasattr(result, "num_rows"):  # `map_batch` may return one pyarrow.RecordBatch or Table.
+        return (result,)
     if isinstance(result, (str, bytes)) or not hasattr(result, "__iter__"):
         raise BadPair(
             f"{name} returned {shorten(result)}; it must yield (key, value) pairs, or return a list or dict of them"

@@ -24,6 +24,7 @@ from onerack.mapreduce.calls import (
     ReduceCall,
     check_call,
     combine_call,
+    is_generator_function,
     map_call,
     partition_call,
     reduce_call,
@@ -89,7 +90,8 @@ class LoadedJob:
     """partition = "range": keys go to partitions by splitters, which a sample of the input gives."""
     sort_key: Callable[[Any, Any], Any] | None
     setup: Callable[[], Any] | None
-    teardown: Callable[[], Any] | None
+    teardown: MapCall | None
+    """Gives pairs, as the doors do."""
     write: Callable[[Any, Any, Any], Any] | None
     sample: Callable[[Any, int], list[bytes]] | None
     """Builtin jobs: canonical keys of some of a split's records, for the splitters of partition = "range"."""
@@ -159,8 +161,8 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         partition=_partition(read),
         ranged=ranged,
         sort_key=sort_key,
-        setup=read.function("setup"),
-        teardown=read.function("teardown"),
+        setup=_setup(read),
+        teardown=_teardown(read),
         write=write,
         sample=read.function("sample", "reader", "limit"),
         make_collector=read.function("make_collector", "path", "spec"),
@@ -345,6 +347,18 @@ def _partition(read: _Reader) -> Callable[[Any, int], int] | None:
         raise UsageError(f'{read.owner}: partition is {found!r}; it must be "hash", "range" or a function')
     check_call(read.owner, "partition", found, "key", "reducers")
     return partition_call(found)
+
+
+def _setup(read: _Reader) -> Callable[[], Any] | None:
+    found = read.function("setup")
+    if found is not None and is_generator_function(found):
+        raise UsageError(f"{read.owner}: setup has a `yield`, so calling it would do nothing; only teardown may emit")
+    return found
+
+
+def _teardown(read: _Reader) -> MapCall | None:
+    found = read.function("teardown")
+    return None if found is None else map_call(found, "teardown")
 
 
 def _allow_pickle(read: _Reader) -> bool:

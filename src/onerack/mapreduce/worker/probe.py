@@ -56,6 +56,7 @@ class Probe:
     def _clear(self) -> None:
         self.records_in = 0
         self.records_out = 0
+        self.emitted = 0
         self.bytes_in = 0
         self.bytes_shuffled = 0
         self.bytes_out = 0
@@ -119,7 +120,7 @@ class Probe:
     def take_moved(self) -> bool:
         """Whether the attempt read or wrote anything since this was asked last. For one thread, the heartbeat's."""
         reads = (self._records_in_now(), self.bytes_in, self.groups)
-        now = (*reads, self.records_out, self.bytes_shuffled, self.bytes_out)
+        now = (*reads, self.emitted, self.records_out, self.bytes_shuffled, self.bytes_out)
         before, self._seen = self._seen, now
         return now != before
 

@@ -1,0 +1,88 @@
+"""An attempt: what every way of running a task has in common.
+
+The idea: an attempt is a stretch of time in which user code runs under known conditions: its own fresh job object,
+the current context, dice seeded by the task. All of that is set up here, and everything that may go wrong in between
+comes out as one message for the master.
+
+The rule: `random` draws the same numbers in every attempt of a task (section 2.6 of the notes), and nothing of one
+attempt is visible in the next.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import zlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from onerack.mapreduce.context import TaskContext, running
+from onerack.mapreduce.loaded import LoadedJob
+from onerack.mapreduce.messages import AttemptFailed, AttemptId, JobSpec, RunMap, RunReduce
+from onerack.mapreduce.worker.bad_records import BadRecords
+from onerack.mapreduce.worker.failures import failure_of
+from onerack.mapreduce.worker.probe import Probe
+
+DRAIN_PAIRS = 65_536
+"""Pairs that are gathered before they go on: large enough that the loop is C's, small enough for the cache."""
+
+Report = TypeVar("Report")
+
+
+class Attempt:
+    """One execution of one task, while it lasts."""
+
+    def __init__(self, spec: JobSpec, job: LoadedJob, order: RunMap | RunReduce, probe: Probe) -> None:
+        self.spec = spec
+        self.job = job
+        self.id: AttemptId = order.attempt
+        self.tracked = order.tracked or bool(order.skips)
+        self.probe = probe
+        self.bad_records = BadRecords(spec, order.skips)
+        fragments = spec.splits[self.id.index].fragments if isinstance(order, RunMap) else ()
+        self.context = TaskContext(
+            order.attempt,
+            files=spec.files,
+            path=fragments[0].path if fragments else "",
+            counters=job.counters,
+            progress_to=probe,
+            memory_bytes=spec.memory_bytes,
+            accelerate=spec.accelerate,
+        )
+
+    def counters(self) -> dict[str, int]:
+        self.context.settle()
+        return self.context.counters
+
+
+def run(
+    spec: JobSpec,
+    job: LoadedJob,
+    order: RunMap | RunReduce,
+    probe: Probe,
+    body: Callable[[Attempt], Report],
+) -> Report | AttemptFailed:
+    """Runs `body` as an attempt; every exception, whoever raised it, becomes the attempt's failure."""
+    probe.begin(order.attempt)
+    try:
+        fresh = job.fresh()
+        attempt = Attempt(spec, fresh, order, probe)
+        with running(attempt.context):
+            seed_dice(spec.seed, order.attempt.task)
+            return body(attempt)
+    except BaseException as error:
+        failed = AttemptFailed(probe.worker, order.attempt, failure_of(error))
+    finally:
+        probe.end()
+    # The traceback held the user's frames, and these a block of pairs: the next attempt needs the memory.
+    gc.collect()
+    return failed
+
+
+def seed_dice(seed: int, task: str) -> None:
+    """Seeds `random`, and numpy's global generator when something has imported numpy."""
+    random.seed(f"{seed}/{task}")
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(zlib.crc32(f"{seed}/{task}".encode()))

@@ -1,0 +1,251 @@
+"""The tracked way through the doors: record by record, so that a bad one can be named and set aside.
+
+The idea: before user code gets a record, the probe notes it where the master finds it if the process dies. What a
+record emits is held back until the record is through and its pairs were checked; only then do pairs and counts
+become the attempt's. `map_block` and `map_batch` have no records: their blocks run whole, as they do at full speed,
+and only a block that fails is cut into records, each given to the function as a block of one. From the third attempt
+on all of them are, because what kills the process leaves no time to cut.
+
+The rule: the pairs of good records go out in the order of the split, as if the bad ones were not there. A record
+that emits more than `HELD_PAIRS_MAX` pairs cannot be held back; if it fails after that, the attempt does, and names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+from onerack.mapreduce.context import add_counts
+from onerack.mapreduce.inputs.reader import SplitReader
+from onerack.mapreduce.inputs.records import ByteBlock, preview_of
+from onerack.mapreduce.messages import RecordAt
+from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
+from onerack.mapreduce.worker.batches import is_table, pairs_of_table
+from onerack.mapreduce.worker.byte_records import byte_records, count_records
+from onerack.mapreduce.worker.emissions import EmissionCheck
+from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
+from onerack.mapreduce.worker.map_output import MapOutput
+
+HELD_PAIRS_MAX = 4 * DRAIN_PAIRS
+WAITING_PAIRS = 4_096
+"""Pairs of good records that are checked together: a check costs the same for one as for a hundred."""
+BY_RECORDS_FROM = 3
+"""The attempt from which on blocks and batches are always cut into records."""
+
+
+class Unit(NamedTuple):
+    """What one call of user code is about: a record."""
+
+    record: RecordAt
+    raw: Callable[[], bytes]
+    call: Callable[[], Iterable[Any]]
+
+
+class Emitted(NamedTuple):
+    """A record that is through, and what it left."""
+
+    unit: Unit
+    pairs: list[Any]
+    counts: dict[str, int]
+
+
+class Careful:
+    """Runs units one by one, and lets through what good ones emit."""
+
+    def __init__(self, attempt: Attempt, out: MapOutput) -> None:
+        self._attempt = attempt
+        self._out = out
+        self._check = EmissionCheck(attempt.spec, attempt.job)
+        self._waiting: list[Emitted] = []
+        self._waiting_pairs = 0
+
+    def run(self, unit: Unit) -> None:
+        """One record, as often as it takes. Raises: AttemptEnded: it is bad, and the job allows no more of them."""
+        bad, probe = self._attempt.bad_records, self._attempt.probe
+        probe.advance(records=1)
+        skip = bad.skip_of(unit.record.number)
+        if skip is not None:
+            self.flush()
+            bad.killed(unit.record, unit.raw(), skip)
+            return
+        probe.note(unit.record)
+        emitted = self._tried_twice(unit)
+        probe.forget()
+        if emitted is None:
+            return
+        self._waiting.append(emitted)
+        self._waiting_pairs += len(emitted.pairs)
+        if self._waiting_pairs >= WAITING_PAIRS:
+            self.flush()
+
+    def _tried_twice(self, unit: Unit) -> Emitted | None:
+        """What the record emitted, or None if it is bad and was set aside."""
+        try:
+            return self._tried(unit)
+        except AttemptEnded:
+            raise
+        except BaseException:
+            # Nothing is kept of the first failure: if it was an accident, it is over; if not, it comes again.
+            self._attempt.context.roll_back()
+        try:
+            return self._tried(unit)
+        except AttemptEnded:
+            raise
+        except BaseException as error:
+            self._attempt.context.roll_back()
+            self.flush()  # Records before this one come first, also in the quarantine.
+            self._attempt.bad_records.failed(unit.record, unit.raw(), error)
+            return None
+
+    def _tried(self, unit: Unit) -> Emitted:
+        pairs: list[Any] = []
+        let_go = False
+        try:
+            emissions = iter(unit.call())
+            while taken := list(islice(emissions, DRAIN_PAIRS)):
+                pairs += as_pairs(taken)
+                self._attempt.probe.emitted += len(taken)
+                if len(pairs) > HELD_PAIRS_MAX:
+                    self.flush()
+                    self._check(pairs)
+                    let_go = True
+                    self._out.add_pairs(pairs)
+                    pairs = []
+        except BaseException as error:
+            if not let_go:
+                raise
+            # Its pairs are out, so this attempt cannot go on; that it was this record helps the next one.
+            raise AttemptEnded(failure_of(error, unit.record)) from error
+        return Emitted(unit, pairs, self._attempt.context.take_pending())
+
+    def flush(self) -> None:
+        """Lets the waiting records' pairs through; those that do not pass are bad."""
+        waiting, self._waiting, self._waiting_pairs = self._waiting, [], 0
+        pairs = [pair for emitted in waiting for pair in emitted.pairs]
+        try:
+            self._check(pairs)
+        except Exception:
+            waiting = [emitted for emitted in waiting if self._passes(emitted)]
+            pairs = [pair for emitted in waiting for pair in emitted.pairs]
+        for emitted in waiting:
+            add_counts(self._attempt.context.counters, emitted.counts)
+        if pairs:
+            self._out.add_pairs(pairs)
+
+    def _passes(self, emitted: Emitted) -> bool:
+        try:
+            self._check(emitted.pairs)
+        except Exception as error:
+            self._attempt.bad_records.failed(emitted.unit.record, emitted.unit.raw(), error)
+            return False
+        return True
+
+    def run_whole(self, call: Callable[[], Iterable[Any]]) -> bool:
+        """A block as one call. False: it failed, and left nothing."""
+        context = self._attempt.context
+        self.flush()
+        try:
+            pairs: list[Any] = []
+            emissions = iter(call())
+            while taken := list(islice(emissions, DRAIN_PAIRS)):
+                pairs += as_pairs(taken)
+                self._attempt.probe.emitted += len(taken)
+            self._check(pairs)
+        except BaseException:
+            context.roll_back()
+            return False
+        context.settle()
+        if pairs:
+            self._out.add_pairs(pairs)
+        return True
+
+
+def as_pairs(emitted: list[Any]) -> list[Any]:
+    """With the rows of tables as pairs."""
+    if not any(map(is_table, emitted)):
+        return emitted
+    return [pair for each in emitted for pair in (pairs_of_table(each) if is_table(each) else [each])]
+
+
+def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> None:
+    """Sends every record of the split through the job's door, tracked."""
+    if attempt.job.door == "map_split":
+        attempt.job.map(reader, out.target, attempt.context)
+        return
+    careful = Careful(attempt, out)
+    if attempt.job.door == "map":
+        for unit in record_units(attempt, reader):
+            careful.run(unit)
+    else:
+        _run_blocks(attempt, reader, careful)
+    careful.flush()
+    attempt.probe.bytes_in = reader.bytes_read
+
+
+def record_units(attempt: Attempt, reader: SplitReader) -> Iterator[Unit]:
+    """The split's records, numbered."""
+    number = 0
+    on_bad = attempt.bad_records.unreadable if attempt.bad_records.may_skip else None
+    for block in reader.record_blocks(on_bad):
+        for index, (key, value) in enumerate(zip(block.keys, block.values, strict=True)):
+            record = block.describe(index, number)
+            yield Unit(record, partial(block.raw, index), partial(attempt.job.map, key, value))
+            number += 1
+        attempt.probe.bytes_in = reader.bytes_read
+
+
+def block_units(attempt: Attempt, reader: SplitReader) -> Iterator[Unit]:
+    """The records of a split's blocks or batches, each as a block of its own."""
+    number = 0
+    for block in _blocks(attempt, reader):
+        yield from _units_of(attempt, block, number)
+        number += _size_of(attempt, block)
+
+
+def _run_blocks(attempt: Attempt, reader: SplitReader, careful: Careful) -> None:
+    number = 0
+    by_records = attempt.id.number >= BY_RECORDS_FROM
+    for block in _blocks(attempt, reader):
+        content = block.data if isinstance(block, ByteBlock) else block
+        size = _size_of(attempt, block)
+        if not by_records and careful.run_whole(partial(attempt.job.map, content)):
+            attempt.probe.advance(records=size)
+        else:
+            for unit in _units_of(attempt, block, number):
+                careful.run(unit)
+            careful.flush()
+        number += size
+        attempt.probe.bytes_in = reader.bytes_read
+
+
+def _blocks(attempt: Attempt, reader: SplitReader) -> Iterator[Any]:
+    """Blocks or batches as they come at full speed."""
+    if attempt.job.door == "map_batch":
+        yield from reader.batches()
+        return
+    for block in reader.byte_blocks(attempt.job.block_bytes):
+        attempt.context.path = block.path
+        yield block._replace(data=bytes(block.data))
+
+
+def _size_of(attempt: Attempt, block: Any) -> int:
+    if isinstance(block, ByteBlock):
+        return count_records(block.data, attempt.spec.input)
+    return int(block.num_rows)
+
+
+def _units_of(attempt: Attempt, block: Any, first: int) -> Iterator[Unit]:
+    if isinstance(block, ByteBlock):
+        offset = block.offset
+        for index, raw in enumerate(byte_records(block.data, attempt.spec.input)):
+            record = RecordAt(first + index, block.path, offset, preview_of(raw))
+            yield Unit(record, partial(bytes, raw), partial(attempt.job.map, raw))
+            offset += len(raw)
+        return
+    for row in range(block.num_rows):
+        one = block.slice(row, 1)
+        raw = repr(one.to_pylist()[0]).encode("utf-8", "backslashreplace")
+        record = RecordAt(first + row, attempt.context.path, -1, preview_of(raw))
+        yield Unit(record, partial(bytes, raw), partial(attempt.job.map, one))

@@ -1,0 +1,157 @@
+"""Reduce functions over groups: at full speed, and tracked.
+
+The idea: as with the doors (doors.py), C drives the loop over a job's reduce: `starmap` calls it for group after
+group, `chain` runs through what it yields. In a tracked attempt the unit is the group of one key: what it gives is
+held back until it is through, and a group that fails is tried once more. Its values came from disk as they were
+asked for and cannot be rewound, so a tracked attempt remembers the first of them.
+
+The rule: groups come in increasing order of keys, and a reduce that does not look at all of its values is fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice, repeat, starmap
+from typing import Any
+
+from onerack.mapreduce.calls import Pairs, ReduceCall, check_pair
+from onerack.mapreduce.inputs.records import PREVIEW_CHARACTERS
+from onerack.mapreduce.messages import RecordAt
+from onerack.mapreduce.outputs.writer import PartWriter
+from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
+from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
+
+Group = tuple[Any, Iterator[Any]]
+REMEMBERED_VALUES_MAX = 100_000
+HELD_PAIRS_MAX = 4 * DRAIN_PAIRS
+
+
+def each_value(key: Any, values: Iterator[Any]) -> Pairs:
+    """The reduce of a job that has none: sorted by key, nothing else."""
+    return zip(repeat(key), values)
+
+
+def reduce_all(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], writer: PartWriter) -> None:
+    """All groups, at full speed."""
+    emissions = chain.from_iterable(starmap(function, _counted(attempt, groups)))
+    while pairs := list(islice(emissions, DRAIN_PAIRS)):
+        write(attempt, pairs, writer)
+
+
+def write(attempt: Attempt, pairs: list[Any], writer: PartWriter, name: str = "reduce") -> None:
+    """Pairs of user code to the part. Raises: BadPair."""
+    if set(map(type, pairs)) != {tuple} or set(map(len, pairs)) != {2}:
+        for pair in pairs:
+            check_pair(pair, name)
+    writer.write_pairs(pairs)
+    attempt.probe.records_out += len(pairs)
+
+
+def _counted(attempt: Attempt, groups: Iterator[Group]) -> Iterator[Group]:
+    probe = attempt.probe
+    for group in groups:
+        probe.groups += 1
+        yield group
+
+
+class Replay:
+    """The values of one group, twice."""
+
+    def __init__(self, values: Iterator[Any]) -> None:
+        self._values = values
+        self._seen: list[Any] = []
+        self.is_whole = True
+        """Whether everything that was taken so far is remembered."""
+
+    def first(self) -> Iterator[Any]:
+        for value in self._values:
+            if len(self._seen) < REMEMBERED_VALUES_MAX:
+                self._seen.append(value)
+            else:
+                self.is_whole = False
+                self._seen.clear()
+            yield value
+
+    def again(self) -> Iterator[Any]:
+        """Requires: `is_whole`."""
+        return chain(self._seen, self._values)
+
+
+def reduce_carefully(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], writer: PartWriter) -> None:
+    """All groups, tracked."""
+    for number, (key, values) in enumerate(groups):
+        attempt.probe.groups += 1
+        record = RecordAt(number, preview=_shown(key)[:PREVIEW_CHARACTERS])
+        skip = attempt.bad_records.skip_of(number)
+        if skip is not None:
+            attempt.bad_records.killed(record, _raw(key), skip)
+            continue
+        attempt.probe.note(record)
+        _reduce_twice(attempt, function, (key, values), record, writer)
+        attempt.probe.forget()
+
+
+def _reduce_twice(
+    attempt: Attempt, function: ReduceCall, group: Group, record: RecordAt, writer: PartWriter
+) -> None:
+    key, values = group
+    replay = Replay(values)
+    try:
+        _reduce_one(attempt, function, (key, replay.first()), record, writer)
+        return
+    except AttemptEnded:
+        raise
+    except BaseException as error:
+        attempt.context.roll_back()
+        if not replay.is_whole:
+            # Too many values to remember: the next attempt is the second try, and the master counts.
+            raise AttemptEnded(failure_of(error, record)) from error
+    try:
+        _reduce_one(attempt, function, (key, replay.again()), record, writer)
+    except AttemptEnded:
+        raise
+    except BaseException as error:
+        attempt.context.roll_back()
+        attempt.bad_records.failed(record, _raw(key), error)
+
+
+def _reduce_one(attempt: Attempt, function: ReduceCall, group: Group, record: RecordAt, writer: PartWriter) -> None:
+    """One group; what it gives is written when it is through, or when it is too much to hold."""
+    held: list[Any] = []
+    let_go = False
+    try:
+        emissions = iter(function(*group))
+        while taken := list(islice(emissions, DRAIN_PAIRS)):
+            for pair in taken:
+                check_pair(pair, "reduce")
+            held += taken
+            if len(held) > HELD_PAIRS_MAX:
+                let_go = True
+                write(attempt, held, writer)
+                held = []
+    except BaseException as error:
+        if not let_go:
+            raise
+        raise AttemptEnded(failure_of(error, record)) from error
+    attempt.context.settle()
+    if held:
+        _write_held(attempt, held, record, writer)
+
+
+def _write_held(attempt: Attempt, held: list[Any], record: RecordAt, writer: PartWriter) -> None:
+    try:
+        write(attempt, held, writer)
+    except Exception as error:
+        # The writer may have taken a part of them, so the group cannot be set aside; but it can be named.
+        raise AttemptEnded(failure_of(error, record)) from error
+
+
+def _shown(key: Any) -> str:
+    try:
+        return repr(key)
+    except Exception:
+        return f"<a {type(key).__name__} whose repr() fails>"
+
+
+def _raw(key: Any) -> bytes:
+    return _shown(key).encode("utf-8", "backslashreplace")
