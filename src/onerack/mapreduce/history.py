@@ -51,6 +51,8 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     counters: dict[str, int] = {}
     partition_bytes: tuple[int, ...] = ()
     quarantined: int = 0
+    warnings: tuple[str, ...] = ()
+    """What the planner found odd about the input."""
     error: str = ""
     directory: str = ""
 
@@ -87,7 +89,9 @@ def create_job() -> tuple[str, Path]:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UsageError(f"{jobs}: not writable ({error.strerror}); set ONERACK_HOME to a writable folder") from error
+            raise UsageError(
+                f"{jobs}: not writable ({error.strerror}); set ONERACK_HOME to a writable folder"
+            ) from error
         return job, jobs / job
     raise UsageError(f"{jobs}: no free job id after {_CREATE_TRIES} tries")
 

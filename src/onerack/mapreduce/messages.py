@@ -129,6 +129,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     backup_tasks: bool = False
     splitters: tuple[bytes, ...] = ()
     """Range partition: R - 1 canonical keys in increasing order; partition i holds s[i-1] <= key < s[i]."""
+    sample_keys: int = 0
+    """More than 0: the stage samples. Each map task writes at most so many canonical keys of its split, no more."""
     files: tuple[str, ...] = ()
     """Side files, absolute paths."""
     seed: int = 0

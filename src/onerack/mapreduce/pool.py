@@ -12,25 +12,20 @@ The rules:
   one that has not moved, and the stall deadline decides. One that uses none (stopped, lost) is killed after
   `worker_timeout_s`.
 
-Everything but `NurseryProcess` belongs to the event loop's thread.
+Everything here belongs to the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-import onerack
 from onerack.codec import FrameDecoder, encode_frame
 from onerack.config import MapReduceConfig
 from onerack.errors import NotExecuted, OnerackError, ProtocolError
@@ -47,61 +42,15 @@ from onerack.mapreduce.messages import (
     ToWorker,
     WorkerLost,
 )
+from onerack.mapreduce.nursery_process import NurseryProcess
 from onerack.mapreduce.worker import death, limits
-from onerack.mapreduce.worker.channel import Channel
-from onerack.mapreduce.worker.orders import Compile, Exited, Fork, Forked, FromNursery, Kill, Stop
+from onerack.mapreduce.worker.orders import Compile, Exited, Fork, Forked, Kill
 from onerack.mapreduce.worker.probe import read_position
 
 _NURSERIES_MAX = 5
 """A nursery that is killed is started again, so many times in the life of a pool."""
 _STILLBORN_MAX = 5
 """So many workers in a row that end before they have registered: something is wrong with all of them."""
-_OUTPUT_BYTES_MAX = 4096
-_STOP_GRACE_S = 1.0
-
-
-class NurseryProcess:
-    """The nursery as its parent sees it. Started by the constructor, which does not wait for it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        package_root = str(Path(onerack.__file__).parent.parent)
-        # `-c` makes a __main__ that is nobody's module; -P keeps the current directory from shadowing the library.
-        program = (
-            f"import sys; sys.path.append({package_root!r}); "
-            f"from onerack.mapreduce.worker.nursery import main; main({theirs.fileno()})"
-        )
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115: closed by `stop`
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            pass_fds=(theirs.fileno(),),
-            env={**os.environ, **limits.ENVIRONMENT},
-            start_new_session=True,
-        )
-        theirs.close()
-        self.channel: Channel[FromNursery] = Channel(ours, FromNursery)
-        self.pid = self._process.pid
-
-    def stop(self, grace_s: float) -> None:
-        """Ends the nursery and all its workers; returns when they have ended."""
-        with contextlib.suppress(OSError):
-            self.channel.send(Stop(grace_s))
-        self.channel.close()
-        try:
-            self._process.wait(grace_s + _STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # Its workers go with it: PR_SET_PDEATHSIG.
-            self._process.wait()
-        self._output.close()
-
-    def last_words(self) -> str:
-        """The end of what the nursery, and workers outside of tasks, have printed."""
-        size = self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, size - _OUTPUT_BYTES_MAX))
-        return self._output.read().decode(errors="replace").strip()
 
 
 class Worker(asyncio.Protocol):
@@ -234,7 +183,8 @@ class Pool:
         """Ends all workers and the nursery; blocks until they have ended."""
         self._watching.cancel()
         self._wanted = 0
-        self._loop.remove_reader(self._nursery.channel.connection)
+        if self._nursery.channel.connection.fileno() >= 0:
+            self._loop.remove_reader(self._nursery.channel.connection)
         for worker in self._workers.values():
             if worker.transport is not None:
                 worker.transport.abort()  # An idle worker ends by itself at the end of its stream.
@@ -288,16 +238,16 @@ class Pool:
         if worker.transport is not None:
             worker.transport.abort()
         if worker.tracked and worker.running is not None and failure.record is None:
-            position = read_position(worker.position_path)
-            if position is not None and position.number == worker.running.number:
-                failure = msgspec.structs.replace(failure, record=position.record)
+            record = read_position(worker.position_path, worker.running)
+            failure = msgspec.structs.replace(failure, record=record)
         Path(worker.position_path).unlink(missing_ok=True)
         self._deliver(WorkerLost(worker.name, failure), worker.name)
         self._quiet.set()
         if worker.registered is None and worker.verdict is None:
             self._stillborn += 1
             if self._stillborn >= _STILLBORN_MAX:
-                self._break(f"workers end before they have started ({failure.message})")
+                words = self._nursery.last_words() or failure.message
+                self._break(f"workers end before they have started: {words}")
                 return
         self._replenish()
 
@@ -355,7 +305,8 @@ class Pool:
         if self._compiled:
             self._order(Compile())
         for worker in list(self._workers.values()):
-            self._ended(worker, worker.verdict or Failure("killed", "the process that had forked the worker was killed"))
+            failure = Failure("killed", "the process that had forked the worker was killed")
+            self._ended(worker, worker.verdict or failure)
         self.want(wanted)
 
     def _break(self, reason: str) -> None:
@@ -377,8 +328,8 @@ class Pool:
         limit = self._memory_limit_bytes + 2 * limits.HEADROOM_BYTES
         if held > limit:
             reason = (
-                f"the worker held {held >> 20} MiB; its share of the job's memory is {self._memory_limit_bytes >> 20} MiB"
-                " (raise the job's memory, or run fewer workers)"
+                f"the worker held {held >> 20} MiB; its share of the job's memory is "
+                f"{self._memory_limit_bytes >> 20} MiB (raise the job's memory, or run fewer workers)"
             )
             self.kill(worker.name, Failure("memory", reason))
 

@@ -2,73 +2,51 @@
 
 The idea: for a total order over all part files, partition i must hold exactly the keys between two splitters. A small
 sample of the input, spread over all of it, run through the job's own map, shows how keys are distributed; the R - 1
-quantiles of the sample are the splitters. A bad sample costs balance, never correctness.
+quantiles of the sample are the splitters. The sample is a stage of its own, run by the workers, because user code runs
+nowhere else.
 
-The rule: what is read is bounded, whatever the size of the input; slices lie evenly over the splits, so that input
-that is sorted already is sampled as well as any other.
+The rule: what is read is bounded, whatever the size of the input. A bad sample costs balance, never correctness.
 
 Source: Dean & Ghemawat, OSDI 2004, section 5.3 (the sort benchmark's pre-pass).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
-from onerack.config import KIB, MIB
-from onerack.mapreduce.messages import Fragment, InputFormat, JobSpec, OutputFormat, Split
+from onerack.mapreduce.messages import JobSpec, Split
 
-SAMPLE_BYTES = 8 * MIB
-"""So much of the input is read."""
 SPLITS_MAX = 16
-"""In so many tasks."""
-_SLICES = 4
-"""Taken from each of them, when the split can be cut."""
-_SLICE_BYTES_MIN = 16 * KIB
-_CUTTABLE = ("text", "jsonl", "fixed")
+"""So many splits are looked at, evenly spread."""
+KEYS_MAX = 64_000
+"""So many keys are taken from all of them together."""
 _ANY_KEY_BELOW = b"\xff" * 64
 """A splitter for jobs whose sample has no key: everything goes to the first partition."""
 
 
-def sample_splits(splits: Sequence[Split], format: InputFormat) -> tuple[Split, ...]:  # noqa: A002
-    """Small splits, evenly spread over all of `splits`."""
-    step = max(1, -(-len(splits) // SPLITS_MAX))
-    chosen = splits[::step]
-    budget = SAMPLE_BYTES // max(1, len(chosen))
-    return tuple(Split(index, _slices(split, format, budget)) for index, split in enumerate(chosen))
-
-
-def _slices(split: Split, format: InputFormat, budget: int) -> tuple[Fragment, ...]:  # noqa: A002
-    """Slices of the split's fragments, together about `budget` bytes; whole fragments where they cannot be cut."""
-    if split.size_bytes <= budget or format.name not in _CUTTABLE:
-        return split.fragments
-    sliced: list[Fragment] = []
-    for fragment in split.fragments:
-        share = max(budget * fragment.length // split.size_bytes, _SLICE_BYTES_MIN)
-        if fragment.length <= share or not _can_be_cut(fragment, format):
-            sliced.append(fragment)
-            continue
-        size = _whole_records(max(share // _SLICES, _SLICE_BYTES_MIN), format)
-        for number in range(_SLICES):
-            start = _whole_records(fragment.length * number // _SLICES, format)
-            sliced.append(Fragment(fragment.path, fragment.start + start, min(size, fragment.length - start)))
-    return tuple(sliced)
-
-
-def sampling_stage(spec: JobSpec, *, job: str, directory: str) -> JobSpec:
-    """The job's own map over a sample, writing its pairs. Records that fail are left for the real stage to report."""
+def sampling_stage(spec: JobSpec, directory: str) -> JobSpec:
+    """The stage that samples the input of `spec`; its map tasks write keys, and it has no reduce."""
+    step = -(-len(spec.splits) // SPLITS_MAX) or 1
+    splits = tuple(Split(index, split.fragments) for index, split in enumerate(spec.splits[::step]))
     return msgspec.structs.replace(
         spec,
-        job=job,
-        splits=sample_splits(spec.splits, spec.input),
+        job=f"{spec.job}.sample",
+        splits=splits,
         reducers=0,
-        output=OutputFormat("pairs"),
+        sample_keys=KEYS_MAX // max(len(splits), 1),
         directory=directory,
         staging=directory,
-        skip_max=SAMPLE_BYTES,
         backup_tasks=False,
     )
+
+
+def sampled_keys(paths: Iterable[Path]) -> Iterator[bytes]:
+    """The canonical keys that the sampling stage has written."""
+    for path in paths:
+        yield from msgspec.msgpack.decode(path.read_bytes(), type=list[bytes])
 
 
 def splitters_of(keys: Iterable[bytes], reducers: int) -> tuple[bytes, ...]:

@@ -32,7 +32,8 @@ from onerack.mapreduce.messages import (
     SubmitJob,
     ToMaster,
 )
-from onerack.mapreduce.pool import NurseryProcess, Pool
+from onerack.mapreduce.nursery_process import NurseryProcess
+from onerack.mapreduce.pool import Pool
 from onerack.runtime.host import Host
 from onerack.runtime.real import FileJournal, RealClock, RealDisk
 from onerack.runtime.seam import Envelope
@@ -48,6 +49,7 @@ class EmbeddedRack:
     """Master and workers. The constructor starts the nursery and does not wait for it; `close` ends everything."""
 
     def __init__(self, directory: Path, config: MapReduceConfig) -> None:
+        directory.mkdir()
         self._directory = directory
         self._config = config
         self._clock = RealClock()
@@ -128,11 +130,9 @@ class EmbeddedRack:
             raise self._failure
         core = Master(spec.config)
         journal = FileJournal(RealDisk(), str(Path(spec.directory, "journal.log")), sync=False)
-        trace = Path(spec.directory, "trace.log").open("w", buffering=1)
-        log = EventLog(self._clock, "master", lambda line: trace.write(line + "\n"))
-        host = Host(
-            core, name="master", clock=self._clock, send=self._send, journal=journal, on_event=log.write
-        )
+        trace = TraceFile(Path(spec.directory, "trace.log"))
+        log = EventLog(self._clock, "master", trace.write_line)
+        host = Host(core, name="master", clock=self._clock, send=self._send, journal=journal, on_event=log.write)
         self._host = host
         self._ended = ended = self._loop.create_future()
         hosting = self._loop.create_task(host.run())
@@ -184,3 +184,16 @@ class EmbeddedRack:
         self._failure = error
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
+
+
+class TraceFile:
+    """The master's events as text, one a line, for people who want to know what happened."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", buffering=64 * 1024)
+
+    def write_line(self, line: str) -> None:
+        self._file.write(line + "\n")
+
+    def close(self) -> None:
+        self._file.close()

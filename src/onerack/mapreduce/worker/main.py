@@ -44,6 +44,7 @@ from onerack.mapreduce.worker import limits
 from onerack.mapreduce.worker.channel import Channel
 from onerack.mapreduce.worker.orders import Fork
 from onerack.mapreduce.worker.probe import Probe
+from onerack.mapreduce.worker.sample import run_sample
 from onerack.mapreduce.worker.task import run_map, run_reduce
 
 EXIT_DONE = 0
@@ -110,6 +111,8 @@ class Worker:
                 return AttemptFailed(self.name, order.attempt, failure)
         job = self._jobs[spec.job]
         if isinstance(order, RunMap):
+            if spec.sample_keys:
+                return run_sample(spec, job, order, self._probe)
             return run_map(spec, job, order, self._probe)
         return run_reduce(spec, job, order, self._probe)
 
@@ -121,8 +124,8 @@ class Worker:
             try:
                 with self._reporting:
                     running = self._running
-                    metrics = self._probe.metrics() if running is not None else Metrics()
-                    self._channel.send(Heartbeat(self.name, running, metrics, moved=self._probe.moved()))
+                    metrics = self._probe.metrics if running is not None else Metrics()
+                    self._channel.send(Heartbeat(self.name, running, metrics, moved=self._probe.take_moved()))
             except MemoryError:
                 continue  # User code has taken all; it will be told so, or killed, and the beat goes on.
             except OSError:

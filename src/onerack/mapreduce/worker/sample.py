@@ -10,9 +10,13 @@ fail here are passed over, and what is counted is forgotten. The job itself will
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
+
+import msgspec
 
 from onerack.mapreduce.calls import is_pair
 from onerack.mapreduce.context import running
@@ -21,8 +25,19 @@ from onerack.mapreduce.inputs.lines import line_codec
 from onerack.mapreduce.inputs.reader import open_split
 from onerack.mapreduce.keys import encode_key
 from onerack.mapreduce.loaded import LoadedJob
-from onerack.mapreduce.messages import AttemptId, Fragment, InputFormat, JobSpec, RunMap, Split
-from onerack.mapreduce.worker.attempt import Attempt, seed_dice
+from onerack.mapreduce.messages import (
+    AttemptFailed,
+    AttemptId,
+    Fragment,
+    InputFormat,
+    JobSpec,
+    MapCompleted,
+    Part,
+    RunMap,
+    Split,
+)
+from onerack.mapreduce.outputs.sink import storing
+from onerack.mapreduce.worker.attempt import Attempt, run, seed_dice
 from onerack.mapreduce.worker.careful import as_pairs, block_units, record_units
 from onerack.mapreduce.worker.probe import Probe
 
@@ -30,6 +45,20 @@ WINDOWS = 16
 WINDOW_BYTES = 64 * 1024
 EMISSIONS_MAX = 64
 """Keys taken from one record: a record of a thousand words must not fill the sample alone."""
+
+
+def run_sample(spec: JobSpec, job: LoadedJob, order: RunMap, probe: Probe) -> MapCompleted | AttemptFailed:
+    """Runs one attempt of a sampling stage's map task: writes a part that is the msgpack of a list of keys."""
+
+    def body(attempt: Attempt) -> MapCompleted:
+        keys = sample_split(spec, job, spec.splits[order.attempt.index], spec.sample_keys)
+        content = msgspec.msgpack.encode(keys)
+        part = Part(f"sample-{order.attempt}", len(keys), len(content), zlib.crc32(content))
+        with storing(part.path), open(os.path.join(spec.staging, part.path), "wb") as file:
+            file.write(content)
+        return MapCompleted(probe.worker, order.attempt, (), parts=(part,), metrics=probe.metrics)
+
+    return run(spec, job, order, probe, body)
 
 
 def sample_split(spec: JobSpec, job: LoadedJob, split: Split, limit: int) -> list[bytes]:

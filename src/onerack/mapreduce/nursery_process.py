@@ -1,0 +1,70 @@
+"""The nursery as its parent sees it: a child process and one socket to it.
+
+The idea: a fresh interpreter, started with the library's own code and nothing of the user's, in a session of its own,
+so that a terminal's Ctrl-C reaches the parent alone. The constructor does not wait: while the nursery imports, the
+parent plans.
+
+The rule: what it prints is kept in a file without a name and shown only when it fails to live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import onerack
+from onerack.mapreduce.worker import limits
+from onerack.mapreduce.worker.channel import Channel
+from onerack.mapreduce.worker.orders import FromNursery, Stop
+
+_OUTPUT_BYTES_MAX = 4096
+_STOP_GRACE_S = 1.0
+
+
+class NurseryProcess:
+    """The nursery as its parent sees it. Started by the constructor, which does not wait for it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        package_root = str(Path(onerack.__file__).parent.parent)
+        # `-c` makes a __main__ that is nobody's module; -P keeps the current directory from shadowing the library.
+        program = (
+            f"import sys; sys.path.append({package_root!r}); "
+            f"from onerack.mapreduce.worker.nursery import main; main({theirs.fileno()})"
+        )
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, **limits.ENVIRONMENT},
+            start_new_session=True,
+        )
+        theirs.close()
+        self.channel: Channel[FromNursery] = Channel(ours, FromNursery)
+        self.pid = self._process.pid
+
+    def stop(self, grace_s: float) -> None:
+        """Ends the nursery and all its workers; returns when they have ended. May be called again."""
+        with contextlib.suppress(OSError):
+            self.channel.send(Stop(grace_s))
+        self.channel.close()
+        try:
+            self._process.wait(grace_s + _STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # Its workers go with it: PR_SET_PDEATHSIG.
+            self._process.wait()
+        self._output.close()
+
+    def last_words(self) -> str:
+        """The end of what the nursery, and workers outside of tasks, have printed."""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _OUTPUT_BYTES_MAX))
+        return self._output.read().decode(errors="replace").strip()
