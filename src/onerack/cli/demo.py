@@ -7,6 +7,7 @@ the end the counts are compared with those of a plain loop over the same files i
 
 from __future__ import annotations
 
+import glob
 import heapq
 import os
 import re
@@ -66,22 +67,24 @@ def demo(
     """
     if out.exists() and not (out / "_SUCCESS").exists():
         raise OutputExists(f"{out} exists and is not the output of an earlier demo; choose another with --out")
-    files = standard_library()
+    patterns, files = standard_library()
     size_bytes = sum(path.stat().st_size for path in files)
     _introduce(files, size_bytes)
     processes = workers or min(max(len(os.sched_getaffinity(0)), 2), _WORKERS_MAX)
     saboteur = Saboteur()
     split_bytes = size_bytes // (processes * _SPLITS_PER_WORKER)
-    result = _count(files, out, processes, split_bytes=split_bytes, saboteur=saboteur)
+    result = _count(patterns, out, processes, split_bytes=split_bytes, saboteur=saboteur)
     _tell(result, saboteur, out)
     _prove(result, files)
 
 
-def standard_library() -> list[Path]:
-    """The sources of the standard library, without what is installed beside it."""
+def standard_library() -> tuple[list[str], list[Path]]:
+    """The sources of the standard library, without what is installed beside it: as patterns, and as files."""
     library = Path(sysconfig.get_path("stdlib"))
-    installed = {"site-packages", "dist-packages"}
-    return sorted(path for path in library.rglob("*.py") if path.is_file() and not installed & set(path.parts))
+    packages = sorted(path.parent for path in library.glob("*/__init__.py"))
+    patterns = [str(library / "*.py"), *(str(package / "**" / "*.py") for package in packages)]
+    files = {Path(name) for pattern in patterns for name in glob.iglob(pattern, recursive=True)}
+    return patterns, sorted(path for path in files if path.is_file())
 
 
 class Saboteur:
@@ -148,7 +151,7 @@ def _introduce(files: list[Path], size_bytes: int) -> None:
     print("                yield word, 1\n", flush=True)
 
 
-def _count(files: list[Path], out: Path, workers: int, *, split_bytes: int, saboteur: Saboteur) -> JobResult:
+def _count(patterns: list[str], out: Path, workers: int, *, split_bytes: int, saboteur: Saboteur) -> JobResult:
     from onerack.cli.display import display_for
     from onerack.mapreduce import run
 
@@ -161,7 +164,7 @@ def _count(files: list[Path], out: Path, workers: int, *, split_bytes: int, sabo
 
         return run(
             WordCount,
-            input=[str(path) for path in files],
+            input=patterns,
             output=str(out),
             workers=workers,
             split_size=split_bytes,
