@@ -125,15 +125,25 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------- what is shown runs
 
+SHOWN = [
+    pytest.param(block, id=f"{document}-{number}")
+    for document in ("README.md", "docs/mapreduce.md")
+    for number, block in enumerate(blocks(ROOT / document))
+    if block.language in ("sh", "python") and "no-run" not in block.attributes and "file=" not in block.attributes
+]
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody who tries out what he reads."""
-    folder = tmp_path_factory.mktemp("reader")
-    (folder / "books").mkdir()
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Path:
+    """The folder of somebody who tries out what he reads: some books, and the files that the documents show."""
+    (tmp_path / "books").mkdir()
     for book in BOOKS:
-        shutil.copy(Path(sysconfig.get_path("stdlib"), book), folder / "books" / book.replace(".py", ".txt"))
-    return folder
+        shutil.copy(Path(sysconfig.get_path("stdlib"), book), tmp_path / "books" / book.replace(".py", ".txt"))
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            if named := re.search(r"file=(\S+)", block.attributes):
+                (tmp_path / named[1]).write_text(block.text, encoding="utf-8")
+    return tmp_path
 
 
 def run_block(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -151,19 +161,14 @@ def run_block(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/mapreduce.md"])
-def test_what_a_document_shows_runs(document: str, reader: Path) -> None:
-    ran = 0
-    for block in blocks(ROOT / document):
-        if block.language not in ("sh", "python") or "no-run" in block.attributes:
-            continue
-        if named := re.search(r"file=(\S+)", block.attributes):
-            (reader / named[1]).write_text(block.text, encoding="utf-8")
-            continue
-        done = run_block(block, reader)
-        assert done.returncode == 0, f"{document}:\n{block.text}\n{done.stdout}\n{done.stderr}"
-        ran += 1
-    assert ran >= 3
+@pytest.mark.parametrize("block", SHOWN)
+def test_what_a_document_shows_runs(block: Block, reader: Path) -> None:
+    done = run_block(block, reader)
+    assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_documents_show_something() -> None:
+    assert len(SHOWN) >= 12
 
 
 def test_a_block_that_fails_is_caught(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def test_wordcount(tmp_path: Path) -> None:
     book = LIBRARY / "argparse.py"
     run_example("wordcount.py", tmp_path / "counts", str(book))
     expected = Counter(book.read_text(encoding="utf-8").split())
-    assert {word: int(count) for word, count in rows(tmp_path / "counts")} == expected
+    counts = {word.replace("\\\\", "\\"): int(count) for word, count in rows(tmp_path / "counts")}
+    assert counts == expected
 
 
 def test_page_rank(tmp_path: Path) -> None:
