@@ -150,7 +150,6 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         reduce = reduce_call(ORDERED_REDUCERS[reduce])
     partition = read.value("partition", None)
     ranged = partition == "range" if isinstance(partition, str) else False
-    write = read.function("write", "file", "key", "value")
     return LoadedJob(
         name=owner,
         source=job,
@@ -163,28 +162,41 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         sort_key=sort_key,
         setup=_setup(read),
         teardown=_teardown(read),
-        write=write,
+        write=read.function("write", "file", "key", "value"),
         sample=read.function("sample", "reader", "limit"),
         make_collector=read.function("make_collector", "path", "spec"),
         reduce_partition=read.function("reduce_partition", "sections", "writer", "context"),
-        input=strings_of(read.value("input", ()) or (), f"{owner}: input"),
-        output=read.string("output", None),
-        reducers=read.number("reducers", None, least=0),
-        input_format=input_format_of(
-            read.value("input_format", "text"),
-            encoding=read.string("encoding", None),
-            errors=read.string("errors", None),
-            compression=read.string("compression", None),
-        ),
-        output_format=OutputFormat("user") if write else output_format_of(read.value("output_format", "tsv")),
-        allow_pickle=_allow_pickle(read),
-        files=strings_of(read.value("files", ()), f"{owner}: files"),
-        skip_max=parse_on_error(read.value("on_error", "fail")),
-        counters=strings_of(read.value("counters", ()), f"{owner}: counters"),
-        block_bytes=read.number("block_bytes", 4 << 20, least=1) or 4 << 20,
-        then=_then(read),
         make_target=make_target,
+        **_settings(read),
     )
+
+
+def _settings(read: _Reader) -> dict[str, Any]:
+    """The fields that are no functions."""
+    try:
+        is_written_by_user = read.attribute("write") is not None
+        return {
+            "input": strings_of(read.value("input", ()) or (), "input"),
+            "output": read.string("output", None),
+            "reducers": read.number("reducers", None, least=0),
+            "input_format": input_format_of(
+                read.value("input_format", "text"),
+                encoding=read.string("encoding", None),
+                errors=read.string("errors", None),
+                compression=read.string("compression", None),
+            ),
+            "output_format": OutputFormat("user")
+            if is_written_by_user
+            else output_format_of(read.value("output_format", "tsv")),
+            "allow_pickle": _allow_pickle(read.value("values", "plain")),
+            "files": strings_of(read.value("files", ()), "files"),
+            "skip_max": parse_on_error(read.value("on_error", "fail")),
+            "counters": strings_of(read.value("counters", ()), "counters"),
+            "block_bytes": read.number("block_bytes", 4 << 20, least=1),
+            "then": _then(read.attribute("then")),
+        }
+    except UsageError as error:
+        raise UsageError(f"{read.owner}: {error}") from None
 
 
 def stages_of(job: LoadedJob) -> tuple[LoadedJob, ...]:
@@ -265,13 +277,13 @@ class _Reader:
     def string(self, name: str, default: str | None) -> str | None:
         found = self.value(name, default)
         if found is not None and not isinstance(found, str) and not hasattr(found, "__fspath__"):
-            raise UsageError(f"{self.owner}: {name} must be a string, and is {found!r}")
+            raise UsageError(f"{name} must be a string, and is {found!r}")
         return None if found is None else str(found)
 
     def number(self, name: str, default: int | None, *, least: int) -> int | None:
         found = self.value(name, default)
         if found is not None and (not isinstance(found, int) or isinstance(found, bool) or found < least):
-            raise UsageError(f"{self.owner}: {name} must be a whole number of at least {least}, and is {found!r}")
+            raise UsageError(f"{name} must be a whole number of at least {least}, and is {found!r}")
         return None if found is None else int(found)
 
     def function(self, name: str, *parameters: str) -> Callable[..., Any] | None:
@@ -361,21 +373,19 @@ def _teardown(read: _Reader) -> MapCall | None:
     return None if found is None else map_call(found, "teardown")
 
 
-def _allow_pickle(read: _Reader) -> bool:
-    found = read.value("values", "plain")
+def _allow_pickle(found: object) -> bool:
     if not isinstance(found, str):
-        return False  # A function or property of this name is the user's own.
+        return False  # A function of this name is the user's own.
     if found not in ("plain", "pickle"):
-        raise UsageError(f'{read.owner}: values is {found!r}; it must be "plain" or "pickle"')
+        raise UsageError(f'values is {found!r}; it must be "plain" or "pickle"')
     return found == "pickle"
 
 
-def _then(read: _Reader) -> tuple[Any, ...]:
-    found = read.attribute("then")
+def _then(found: object) -> tuple[Any, ...]:
     if found is None:
         return ()
     stages = tuple(found) if isinstance(found, (list, tuple)) else (found,)
     for stage in stages:
-        if isinstance(stage, (str, int, float, bytes)) or (inspect.isroutine(stage)):
-            raise UsageError(f"{read.owner}: then is {stage!r}; a stage is a job: a class, an object or a module")
+        if isinstance(stage, (str, bytes)) or inspect.isroutine(stage):
+            raise UsageError(f"then is {stage!r}; a stage is a job: a class, an object or a module")
     return stages

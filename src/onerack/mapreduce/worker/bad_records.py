@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
+from onerack.mapreduce.inputs.records import OnBad
 from onerack.mapreduce.messages import JobSpec, Quarantined, RecordAt, Skip
 from onerack.mapreduce.worker.failures import AttemptEnded, bad_record, message_of
 from onerack.mapreduce.worker.traceback import user_traceback
@@ -31,9 +32,9 @@ class BadRecords:
         self.quarantined: list[Quarantined] = []
 
     @property
-    def may_skip(self) -> bool:
-        """Whether the job goes on after a bad record."""
-        return self._skip_max > 0
+    def on_bad(self) -> OnBad | None:
+        """What the reader shall do with a record that cannot be read; None: raise."""
+        return self.unreadable if self._skip_max > 0 else None
 
     def skip_of(self, number: int) -> Skip | None:
         """What is known of record `number` if it must not be given to user code."""
@@ -46,7 +47,7 @@ class BadRecords:
         """
         if len(self.quarantined) >= self._skip_max:
             failure = bad_record(error, record)
-            if self.may_skip:
+            if self._skip_max > 0:
                 message = f"more than {self._skip_max} bad records; the last: {failure.message}"
                 failure = msgspec.structs.replace(failure, message=message)
             raise AttemptEnded(failure)

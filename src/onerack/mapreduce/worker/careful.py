@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from onerack.mapreduce.context import add_counts
 from onerack.mapreduce.inputs.reader import SplitReader
-from onerack.mapreduce.inputs.records import ByteBlock, preview_of
+from onerack.mapreduce.inputs.records import ByteBlock, OnBad, preview_of
 from onerack.mapreduce.messages import RecordAt
 from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
 from onerack.mapreduce.worker.batches import is_table, pairs_of_table
@@ -176,7 +176,7 @@ def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> Non
         return
     careful = Careful(attempt, out)
     if attempt.job.door == "map":
-        for unit in record_units(attempt, reader):
+        for unit in record_units(attempt, reader, attempt.bad_records.on_bad):
             careful.run(unit)
     else:
         _run_blocks(attempt, reader, careful)
@@ -184,10 +184,9 @@ def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> Non
     attempt.probe.bytes_in = reader.bytes_read
 
 
-def record_units(attempt: Attempt, reader: SplitReader) -> Iterator[Unit]:
-    """The split's records, numbered."""
+def record_units(attempt: Attempt, reader: SplitReader, on_bad: OnBad | None) -> Iterator[Unit]:
+    """The split's records, numbered. `on_bad`: what to do about those that cannot be read."""
     number = 0
-    on_bad = attempt.bad_records.unreadable if attempt.bad_records.may_skip else None
     for block in reader.record_blocks(on_bad):
         for index, (key, value) in enumerate(zip(block.keys, block.values, strict=True)):
             record = block.describe(index, number)

@@ -63,8 +63,7 @@ def _record_emissions(attempt: Attempt, reader: SplitReader) -> Iterator[Any]:
 def _calls(attempt: Attempt, reader: SplitReader) -> Iterator[Iterator[Any]]:
     """For each block of records the calls to be made, not yet made."""
     function, probe = attempt.job.map, attempt.probe
-    on_bad = attempt.bad_records.unreadable if attempt.bad_records.may_skip else None
-    for block in reader.record_blocks(on_bad):
+    for block in reader.record_blocks(attempt.bad_records.on_bad):
         values = iter(block.values)
         probe.watch(values, len(block.values))
         yield map(function, block.keys, values)

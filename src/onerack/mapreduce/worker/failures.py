@@ -16,7 +16,7 @@ import traceback
 
 import msgspec
 
-from onerack.errors import InputError, StorageFull, UnserialisableValue, UsageError
+from onerack.errors import InputError, OnerackError, StorageFull, UnserialisableValue, UsageError
 from onerack.mapreduce.inputs.records import RecordUnreadable
 from onerack.mapreduce.messages import Failure, FailureCause, RecordAt
 from onerack.mapreduce.worker.traceback import user_traceback
@@ -75,7 +75,7 @@ def message_of(error: BaseException) -> str:
         return f"user code called sys.exit({'' if error.code is None else repr(error.code)}); a task must return"
     if isinstance(error, MemoryError):
         return f"out of memory{f' ({error})' if str(error) else ''}; the job's memory limit can be raised (--memory)"
-    if isinstance(error, UsageError):
+    if isinstance(error, OnerackError):
         text = str(error)
     else:
         try:

@@ -48,9 +48,9 @@ def write(attempt: Attempt, pairs: list[Any], writer: PartWriter, name: str = "r
 
 
 def _counted(attempt: Attempt, groups: Iterator[Group]) -> Iterator[Group]:
-    probe = attempt.probe
+    watch = attempt.probe.watch_group
     for group in groups:
-        probe.groups += 1
+        watch(group[1])
         yield group
 
 
@@ -80,8 +80,8 @@ class Replay:
 def reduce_carefully(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], writer: PartWriter) -> None:
     """All groups, tracked."""
     for number, (key, values) in enumerate(groups):
-        attempt.probe.groups += 1
-        record = RecordAt(number, preview=_shown(key)[:PREVIEW_CHARACTERS])
+        attempt.probe.watch_group(values)
+        record = group_at(number, key)
         skip = attempt.bad_records.skip_of(number)
         if skip is not None:
             attempt.bad_records.killed(record, _raw(key), skip)
@@ -89,6 +89,11 @@ def reduce_carefully(attempt: Attempt, function: ReduceCall, groups: Iterator[Gr
         attempt.probe.note(record)
         _reduce_twice(attempt, function, (key, values), record, writer)
         attempt.probe.forget()
+
+
+def group_at(number: int, key: Any) -> RecordAt:
+    """The group as a record: what failures and the quarantine say."""
+    return RecordAt(number, preview=_shown(key)[:PREVIEW_CHARACTERS])
 
 
 def _reduce_twice(

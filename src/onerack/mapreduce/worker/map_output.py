@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from onerack.mapreduce.calls import check_pair
 from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.messages import Part, Section
-from onerack.mapreduce.outputs.writer import open_part
+from onerack.mapreduce.outputs.writer import PartWriter, open_part
 from onerack.mapreduce.reducers import parse_reducer
 from onerack.mapreduce.shuffle.collector import Collector
 from onerack.mapreduce.worker.attempt import Attempt
@@ -83,16 +83,18 @@ class ToPart:
     def __init__(self, attempt: Attempt) -> None:
         self._probe = attempt.probe
         self._door = attempt.job.door
-        self.target: Any = open_part(attempt.spec.staging, attempt.id, attempt.spec.output, write=attempt.job.write)
+        self.target: Any = open_attempt_part(attempt)
 
     def add_pairs(self, pairs: list[Any]) -> None:
         if set(map(type, pairs)) != {tuple} or set(map(len, pairs)) != {2}:
             for pair in pairs:
                 check_pair(pair, self._door)
         self.target.write_pairs(pairs)
+        self._probe.bytes_out = self.target.bytes_written
 
     def add_columns(self, columns: Columns) -> None:
         self.target.write_columns(columns)
+        self._probe.bytes_out = self.target.bytes_written
 
     def close(self) -> Results:
         part: Part = self.target.close()
@@ -106,6 +108,12 @@ class ToPart:
 def open_output(attempt: Attempt) -> MapOutput:
     """The output of a map attempt."""
     return ToShuffle(attempt) if attempt.spec.reducers else ToPart(attempt)
+
+
+def open_attempt_part(attempt: Attempt) -> PartWriter:
+    """The attempt's own part of the output."""
+    spec, job = attempt.spec, attempt.job
+    return open_part(spec.staging, attempt.id, spec.output, write=job.write, allow_pickle=job.allow_pickle)
 
 
 def shuffle_path(attempt: Attempt, kind: str) -> str:

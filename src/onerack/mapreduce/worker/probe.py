@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from types import GeneratorType
 from typing import Any, Final
 
 import msgspec
@@ -64,6 +65,7 @@ class Probe:
         self.spills = 0
         self._cursor: Iterator[Any] | None = None
         self._cursor_base = 0
+        self._values: Iterator[Any] | None = None
         self._seen: tuple[int, ...] = ()
         self._started_at = time.monotonic()
 
@@ -74,7 +76,7 @@ class Probe:
 
     def end(self) -> None:
         self.forget()
-        self._cursor = None
+        self._cursor = self._values = None
         self.running = None
 
     def advance(self, *, records: int = 0, bytes_in: int = 0) -> None:
@@ -94,6 +96,11 @@ class Probe:
         """All records of the watched cursor were taken."""
         if self._cursor is not None:
             self._cursor, self.records_in = None, self._cursor_base
+
+    def watch_group(self, values: Iterator[Any]) -> None:
+        """The next group's values are about to be given to a reduce."""
+        self.groups += 1
+        self._values = values
 
     def _records_in_now(self) -> int:
         # Read once: the task's thread may clear it between two looks.
@@ -119,7 +126,7 @@ class Probe:
 
     def take_moved(self) -> bool:
         """Whether the attempt read or wrote anything since this was asked last. For one thread, the heartbeat's."""
-        reads = (self._records_in_now(), self.bytes_in, self.groups)
+        reads = (self._records_in_now(), self.bytes_in, self.groups, _values_left(self._values))
         now = (*reads, self.emitted, self.records_out, self.bytes_shuffled, self.bytes_out)
         before, self._seen = self._seen, now
         return now != before
@@ -146,6 +153,15 @@ class Probe:
         if self._position is not None:
             self._position.close()
             self._position = None
+
+
+def _values_left(values: Iterator[Any] | None) -> int:
+    """How many of a group's values are still to come, as far as can be seen; it changes while they are read.
+
+    A large group's values come from a generator, block by block; then it is the block's iterator that tells.
+    """
+    inner = values.gi_yieldfrom if isinstance(values, GeneratorType) else values
+    return 0 if inner is None else operator.length_hint(inner, 0)
 
 
 def read_position(path: str, attempt: AttemptId) -> RecordAt | None:

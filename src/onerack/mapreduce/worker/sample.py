@@ -85,10 +85,9 @@ def sample_split(spec: JobSpec, job: LoadedJob, split: Split, limit: int) -> lis
 
 def _keys(attempt: Attempt, window: Split) -> Iterator[bytes]:
     reader = open_split(window, attempt.spec.input)
-    attempt.bad_records.unreadable = _passed_over  # type: ignore[method-assign]
+    by_records = attempt.job.door == "map"
     try:
-        units = record_units if attempt.job.door == "map" else block_units
-        for unit in units(attempt, reader):
+        for unit in record_units(attempt, reader, _passed_over) if by_records else block_units(attempt, reader):
             try:
                 emitted = as_pairs(list(islice(iter(unit.call()), EMISSIONS_MAX)))
                 yield from [encode_key(pair[0]) for pair in emitted if is_pair(pair)]

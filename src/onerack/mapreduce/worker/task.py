@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
+from onerack.mapreduce.calls import ReduceCall
 from onerack.mapreduce.inputs.reader import open_split
 from onerack.mapreduce.loaded import LoadedJob
 from onerack.mapreduce.messages import (
@@ -30,15 +32,15 @@ from onerack.mapreduce.messages import (
     RunReduce,
     Section,
 )
-from onerack.mapreduce.outputs.writer import PartWriter, open_part
+from onerack.mapreduce.outputs.writer import PartWriter
 from onerack.mapreduce.reducers import parse_reducer
 from onerack.mapreduce.shuffle.format import SectionUnreadable
 from onerack.mapreduce.shuffle.merge import fold_partition, group_partition
 from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt, run
-from onerack.mapreduce.worker.careful import as_pairs, read_carefully
+from onerack.mapreduce.worker.careful import Unit, as_pairs, read_carefully
 from onerack.mapreduce.worker.doors import drain, read_all
-from onerack.mapreduce.worker.groups import each_value, reduce_all, reduce_carefully, write
-from onerack.mapreduce.worker.map_output import MapOutput, Results, open_output, shuffle_path
+from onerack.mapreduce.worker.groups import Group, each_value, group_at, reduce_all, reduce_carefully, write
+from onerack.mapreduce.worker.map_output import MapOutput, Results, open_attempt_part, open_output, shuffle_path
 from onerack.mapreduce.worker.probe import Probe
 
 
@@ -103,7 +105,7 @@ def _mapped(attempt: Attempt, out: MapOutput) -> Results:
 
 def reduce_body(attempt: Attempt, order: RunReduce) -> ReduceCompleted:
     """A reduce attempt, inside its surroundings. Raises: SectionUnreadable."""
-    writer = open_part(attempt.spec.staging, attempt.id, attempt.spec.output, write=attempt.job.write)
+    writer = open_attempt_part(attempt)
     scratch = shuffle_path(attempt, "scratch")
     try:
         os.makedirs(scratch, exist_ok=True)
@@ -115,6 +117,8 @@ def reduce_body(attempt: Attempt, order: RunReduce) -> ReduceCompleted:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     attempt.probe.records_out, attempt.probe.bytes_out = part.rows, part.size
+    # A builtin job's progress. What is read here is no input of the job, whose totals are sums over all tasks.
+    attempt.probe.records_in = attempt.probe.bytes_in = 0
     return ReduceCompleted(
         attempt.probe.worker,
         attempt.id,
@@ -135,16 +139,30 @@ def _reduced(attempt: Attempt, sections: list[Section], writer: PartWriter, scra
     elif isinstance(job.reduce, str):
         _folded(attempt, job.reduce, sections, writer, scratch)
     else:
-        groups = group_partition(
-            sections,
-            memory_bytes=attempt.spec.memory_bytes,
-            scratch=scratch,
-            sorted_by_order=job.sort_key is not None,
-        )
+        groups = _groups(attempt, sections, scratch)
         every = reduce_carefully if attempt.tracked else reduce_all
         every(attempt, job.reduce or each_value, groups, writer)
     if job.teardown is not None:
         _write_all(attempt, job.teardown(), writer)
+
+
+def _groups(attempt: Attempt, sections: list[Section], scratch: str) -> Iterator[Group]:
+    return group_partition(
+        sections,
+        memory_bytes=attempt.spec.memory_bytes,
+        scratch=scratch,
+        sorted_by_order=attempt.job.sort_key is not None,
+        accelerate=attempt.spec.accelerate,
+    )
+
+
+def group_units(attempt: Attempt, sections: list[Section], function: ReduceCall) -> Iterator[Unit]:
+    """The groups of a partition, each as a call to be made before the next is asked for."""
+    scratch = shuffle_path(attempt, "scratch")
+    os.makedirs(scratch, exist_ok=True)
+    for number, (key, values) in enumerate(_groups(attempt, sections, scratch)):
+        record = group_at(number, key)
+        yield Unit(record, partial(bytes, record.preview, "utf-8"), partial(function, key, values))
 
 
 def _folded(attempt: Attempt, reduce: str, sections: list[Section], writer: PartWriter, scratch: str) -> None:

@@ -1,0 +1,497 @@
+"""Everything that user code can do wrong in a task, and what is said about it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onerack.errors import StorageFull
+from onerack.mapreduce.context import count
+from onerack.mapreduce.job import FunctionJob, Job
+from onerack.mapreduce.messages import RecordAt, Skip
+from onerack.mapreduce.worker import groups, map_output
+from onerack.mapreduce.worker.probe import read_position
+from tests.mapreduce.sequential_run import SequentialRun, completed, failure, reduced, write_lines
+
+LINES = ("a", "b", "bad", "c", "bad", "d")
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    return write_lines(tmp_path / "lines", *LINES)
+
+
+def job_that_fails(fail: Callable[[], Any], **attributes: Any) -> Job:
+    """Counts lines, and does `fail` at every line that says "bad"."""
+
+    def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
+        count("seen")
+        yield line, 1
+        if line == "bad":
+            yield fail()
+
+    return FunctionJob(map=each, **{"reduce": "sum", **attributes})
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+def endless() -> Any:
+    return endless()
+
+
+FAILURES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "raises": (raising(ValueError("no good")), "exception", "ValueError: no good"),
+    "no pair": (lambda: "text", "exception", "pair"),
+    "a word of two letters": (lambda: "ab", "exception", "pair"),
+    "three": (lambda: (1, 2, 3), "exception", "pair"),
+    "none": (lambda: None, "exception", "pair"),
+    "a key of another kind": (lambda: (1, 1), "exception", "kind"),
+    "nan": (lambda: (float("nan"), 1), "exception", "nan"),
+    "no key": (lambda: ({}, 1), "exception", "dict"),
+    "a lock": (lambda: ("k", threading.Lock()), "exception", "lock"),
+    "sum of text": (lambda: ("k", "1"), "exception", "str"),
+    "exit": (raising(SystemExit(3)), "exit", "sys.exit(3)"),
+    "interrupt": (raising(KeyboardInterrupt()), "exit", "KeyboardInterrupt"),
+    "memory": (raising(MemoryError()), "memory", "memory"),
+    "recursion": (endless, "exception", "RecursionError"),
+    "stop iteration": (raising(StopIteration()), "exception", "StopIteration"),
+    "generator exit": (raising(GeneratorExit()), "exception", "GeneratorExit"),
+    "assertion": (raising(AssertionError()), "exception", "AssertionError"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_an_untracked_attempt_fails_without_a_record(name: str, tmp_path: Path, lines: Path) -> None:
+    fail, cause, _ = FAILURES[name]
+    run = SequentialRun(job_that_fails(fail), tmp_path, [lines])
+
+    found = failure(run.map())
+
+    assert found.cause == cause
+    assert found.record is None
+    assert not found.final
+    assert run.left_over() == []
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_tracked_attempt_names_the_record(name: str, tmp_path: Path, lines: Path) -> None:
+    fail, cause, said = FAILURES[name]
+    run = SequentialRun(job_that_fails(fail), tmp_path, [lines])
+
+    found = failure(run.map(number=2, tracked=True))
+
+    assert found.cause == cause
+    assert said in found.message
+    assert found.final
+    assert found.record == RecordAt(2, str(lines), 4, "bad")
+    assert run.left_over() == []
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_bad_records_are_set_aside_and_leave_nothing(name: str, tmp_path: Path, lines: Path) -> None:
+    fail, _, said = FAILURES[name]
+    run = SequentialRun(job_that_fails(fail, on_error="skip:2"), tmp_path, [lines], reducers=1)
+
+    maps = [completed(run.map(number=2, tracked=True))]
+    output = run.lines_of(run.reduces(maps)[0].parts[0].path)
+
+    # Neither the pair that came before the failure nor what was counted for it.
+    assert output == ["a\t1", "b\t1", "c\t1", "d\t1"]
+    assert maps[0].counters == {"seen": 4}
+    assert [(each.record.number, each.record.offset, each.raw) for each in maps[0].quarantined] == [
+        (2, 4, b"bad"),
+        (4, 10, b"bad"),
+    ]
+    assert said.split("(")[0] in maps[0].quarantined[0].traceback or name in ("exit", "memory")
+
+
+def test_one_bad_record_too_many_ends_the_attempt_for_good(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job_that_fails(raising(ValueError("no good")), on_error="skip:1"), tmp_path, [lines])
+
+    found = failure(run.map(number=2, tracked=True))
+
+    assert found.final
+    assert found.record is not None
+    assert found.record.number == 4
+    assert "more than 1 bad record" in found.message
+    assert "no good" in found.message
+
+
+def test_an_accident_is_not_a_bad_record(tmp_path: Path, lines: Path) -> None:
+    accidents = iter([True])
+
+    def fail() -> Any:
+        if next(accidents, False):
+            raise OSError("the network")
+        return "good", 1
+
+    run = SequentialRun(job_that_fails(fail), tmp_path, [lines], reducers=1)
+
+    maps = [completed(run.map(number=2, tracked=True))]
+
+    assert maps[0].counters == {"seen": 6}
+    assert "good\t2" in run.lines_of(run.reduces(maps)[0].parts[0].path)
+
+
+def test_the_traceback_has_the_users_frames_only(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job_that_fails(raising(ValueError("no good"))), tmp_path, [lines])
+
+    for found in (failure(run.map()), failure(run.map(number=2, tracked=True))):
+        assert "yield fail()" in found.traceback
+        assert "raise error" in found.traceback
+        assert "doors.py" not in found.traceback
+        assert "careful.py" not in found.traceback
+        assert found.traceback.endswith("ValueError: no good\n")
+
+
+def test_a_plain_function_that_raises_stop_iteration_loses_no_records(tmp_path: Path, lines: Path) -> None:
+    def each(key: Any, line: str) -> list[tuple[str, int]]:
+        if line == "d":
+            raise StopIteration
+        return [(line, 1)]
+
+    found = failure(SequentialRun(FunctionJob(map=each, reduce="sum"), tmp_path, [lines]).map())
+
+    assert "StopIteration" in found.message
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"), [("text", "returned 'text'"), (1, "returned 1"), (3.5, "3.5 (float)"), ([1], "pair")]
+)
+def test_what_a_plain_function_must_not_return(returned: Any, said: str, tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(FunctionJob(map=lambda key, line: returned, reduce="sum"), tmp_path, [lines])
+
+    assert "pair" in failure(run.map()).message
+    assert said in failure(run.map(number=2, tracked=True)).message
+
+
+def test_what_is_skipped_is_not_given_to_user_code(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job_that_fails(lambda: sys.exit("must not run"), on_error="skip:2"), tmp_path, [lines])
+    skips = tuple(Skip(RecordAt(number), "killed twice") for number in (2, 4))
+
+    report = completed(run.map(number=4, tracked=True, skips=skips))
+
+    assert [(each.record, each.raw, each.traceback) for each in report.quarantined] == [
+        (RecordAt(2, str(lines), 4, "bad"), b"bad", "killed twice"),
+        (RecordAt(4, str(lines), 10, "bad"), b"bad", "killed twice"),
+    ]
+
+
+def test_a_tracked_attempt_notes_the_record_before_the_call(tmp_path: Path, lines: Path) -> None:
+    noted: list[RecordAt | None] = []
+
+    def each(key: Any, line: str) -> None:
+        attempt = run.probe.running
+        assert attempt is not None
+        noted.append(read_position(str(tmp_path / "position"), attempt))
+
+    run = SequentialRun(FunctionJob(map=each, reduce="sum"), tmp_path, [lines])
+    completed(run.map())
+    assert noted == [None] * 6
+
+    report = completed(run.map(number=2, tracked=True))
+
+    assert [record.number for record in noted[6:] if record] == [0, 1, 2, 3, 4, 5]
+    assert noted[8] == RecordAt(2, str(lines), 4, "bad")
+    assert read_position(str(tmp_path / "position"), report.attempt) is None
+
+
+def test_a_long_record_is_cut_in_quarantine(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "long", "x" * 200_000)
+
+    def each(key: Any, line: str) -> None:
+        raise ValueError("no good")
+
+    run = SequentialRun(FunctionJob(map=each, reduce="sum", on_error="skip:1"), tmp_path, [path])
+
+    assert len(completed(run.map(number=2, tracked=True)).quarantined[0].raw) == 64 * 1024
+
+
+# ---------------------------------------------------------------------------------------------- blocks and batches
+
+
+class FailingBlocks(Job):
+    """Counts lines by blocks, and does not like some."""
+
+    on_error = "skip:2"
+    block_bytes = 4
+
+    def map_block(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        count("blocks")
+        for line in data.splitlines():
+            yield line, 1
+            if line == b"bad":
+                raise ValueError("no good")
+
+    reduce = "sum"
+
+
+class FailingBatches(Job):
+    on_error = "skip:2"
+
+    def map_batch(self, batch: Any) -> Iterator[tuple[str, int]]:
+        for line in batch.column("line").to_pylist():
+            yield line, 1
+            if line == "bad":
+                raise ValueError("no good")
+
+    reduce = "sum"
+
+
+@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("job", [FailingBlocks, FailingBatches])
+def test_a_failed_block_is_cut_into_records(job: type[Job], number: int, tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job, tmp_path, [lines], reducers=1)
+
+    assert failure(run.map()).record is None
+    report = completed(run.map(number=number, tracked=True))
+
+    assert run.lines_of(run.reduces([report])[0].parts[0].path) == ["a\t1", "b\t1", "c\t1", "d\t1"]
+    assert [each.record.number for each in report.quarantined] == [2, 4]
+    assert report.metrics.records_in == 6
+    if job is FailingBlocks:
+        assert [(each.record.offset, each.raw) for each in report.quarantined] == [(4, b"bad\n"), (10, b"bad\n")]
+
+
+def test_a_bad_table_is_named(tmp_path: Path, lines: Path) -> None:
+    import pyarrow as pa
+
+    class Tables(Job):
+        def map_batch(self, batch: Any) -> Any:
+            return pa.table({"word": ["a"], "n": [1]})
+
+        reduce = "sum"
+
+    found = failure(SequentialRun(Tables, tmp_path, [lines]).map())
+
+    assert "['word', 'n']" in found.message
+    assert "key and value" in found.message
+
+
+# ---------------------------------------------------------------------------------------------- the other functions
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(7, "returned 7"), (-1, "returned -1"), ("0", "'0' (str)"), (0.0, "0.0 (float)"), (None, "N")]
+)
+def test_a_wrong_partition_is_named_with_its_key(wrong: Any, said: str, tmp_path: Path, lines: Path) -> None:
+    job = job_that_fails(lambda: ("x", 1), partition=lambda key, reducers: wrong if key == "bad" else 0)
+    run = SequentialRun(job, tmp_path, [lines])
+
+    found = failure(run.map(number=2, tracked=True))
+
+    assert "partition('bad', 2)" in found.message
+    assert said in found.message
+    assert found.record is not None
+    assert found.record.number == 2
+    assert said in failure(run.map()).message
+
+
+def test_setup_teardown_and_combine_that_raise(tmp_path: Path, lines: Path) -> None:
+    def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
+        yield "k", 1
+
+    def fail(*arguments: Any) -> Any:
+        raise ValueError("no good")
+
+    for name in ("setup", "teardown", "combine"):
+        job = FunctionJob(map=each, reduce=lambda key, values: sum(values), **{name: fail})
+        for tracked in (False, True):
+            found = failure(SequentialRun(job, tmp_path, [lines]).map(tracked=tracked))
+            assert (found.cause, found.final, found.record) == ("exception", False, None)
+            assert "in fail" in found.traceback
+
+
+def test_a_combine_must_keep_the_key(tmp_path: Path, lines: Path) -> None:
+    def combine(key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield key + "x", sum(values)
+
+    job = FunctionJob(
+        map=lambda key, line: [(line, 1)], combine=combine, reduce=lambda key, values: sum(values)
+    )
+
+    assert "must keep the key" in failure(SequentialRun(job, tmp_path, [lines]).map()).message
+
+
+def test_an_init_that_fails_in_the_worker(tmp_path: Path, lines: Path) -> None:
+    class Fragile(Job):
+        made = 0
+
+        def __init__(self) -> None:
+            Fragile.made += 1
+            if Fragile.made > 1:
+                raise OSError("no such model")
+
+        def map(self, key: Any, line: str) -> None:
+            return None
+
+    found = failure(SequentialRun(Fragile, tmp_path, [lines]).map())
+
+    assert "no such model" in found.message
+
+
+# ---------------------------------------------------------------------------------------------- the input
+
+
+def test_a_missing_file_is_final(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job_that_fails(lambda: ("x", 1)), tmp_path, [lines])
+    lines.unlink()
+
+    found = failure(run.map())
+
+    assert (found.cause, found.final) == ("input", True)
+    assert str(lines) in found.message
+
+
+def test_bytes_of_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "latin"
+    path.write_bytes(b"good\nch\xe2teau\ngood\n")
+    job = job_that_fails(lambda: ("x", 1))
+
+    found = failure(SequentialRun(job, tmp_path, [path]).map())
+    assert (found.cause, found.final) == ("input", True)
+    assert found.record is not None
+    assert found.record.offset == 5
+
+    report = completed(SequentialRun(job, tmp_path, [path], skip_max=1).map())
+    assert [each.raw for each in report.quarantined] == [b"ch\xe2teau"]
+    assert report.counters == {"seen": 2}
+
+
+def test_a_full_disk_is_final(tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise StorageFull("/full")
+
+    run = SequentialRun(job_that_fails(lambda: ("x", 1)), tmp_path, [lines])
+    monkeypatch.setattr(map_output, "Collector", full)
+
+    found = failure(run.map())
+
+    assert (found.cause, found.final) == ("storage_full", True)
+    assert "/full" in found.message
+
+
+# ---------------------------------------------------------------------------------------------- reduce
+
+
+def reduce_job(fail: Callable[[], Any], **attributes: Any) -> Job:
+    """Counts lines, and does `fail` after half of the values of "bad"."""
+
+    def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
+        yield line, 1
+
+    def total(key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
+        count("groups")
+        yield key, next(values)
+        if key == "bad":
+            yield fail()
+        for value in values:
+            yield key, value
+
+    return FunctionJob(map=each, reduce=total, **attributes)
+
+
+REDUCE_FAILURES = ["raises", "no pair", "exit", "memory", "recursion", "stop iteration", "generator exit"]
+
+
+@pytest.mark.parametrize("name", REDUCE_FAILURES)
+def test_a_reduce_that_fails(name: str, tmp_path: Path, lines: Path) -> None:
+    fail, cause, said = FAILURES[name]
+    run = SequentialRun(reduce_job(fail), tmp_path, [lines], reducers=1)
+    maps = run.maps()
+
+    untracked = failure(run.reduce(maps))
+    tracked = failure(run.reduce(maps, number=2, tracked=True))
+
+    assert (untracked.cause, untracked.record, untracked.final) == (cause, None, False)
+    assert (tracked.cause, tracked.final) == (cause, True)
+    assert said in tracked.message
+    assert tracked.record == RecordAt(2, preview="'bad'")
+    assert [name for name in run.left_over() if not name.startswith("m0")] == []
+
+
+@pytest.mark.parametrize("name", REDUCE_FAILURES)
+def test_a_bad_group_is_set_aside(name: str, tmp_path: Path, lines: Path) -> None:
+    fail, _, _ = FAILURES[name]
+    run = SequentialRun(reduce_job(fail, on_error="skip:1"), tmp_path, [lines], reducers=1)
+
+    report = reduced(run.reduce(run.maps(), number=2, tracked=True))
+
+    assert run.lines_of(report.parts[0].path) == ["a\t1", "b\t1", "c\t1", "d\t1"]
+    assert report.counters == {"groups": 4}
+    assert [(each.record.number, each.raw) for each in report.quarantined] == [(2, b"'bad'")]
+
+
+def test_a_group_is_tried_again_with_all_its_values(tmp_path: Path, lines: Path) -> None:
+    accidents = iter([True])
+
+    def fail() -> Any:
+        if next(accidents, False):
+            raise OSError("the network")
+        return "between", 0
+
+    run = SequentialRun(reduce_job(fail), tmp_path, [lines], reducers=1)
+
+    report = reduced(run.reduce(run.maps(), number=2, tracked=True))
+
+    assert run.lines_of(report.parts[0].path)[2:5] == ["bad\t1", "between\t0", "bad\t1"]
+
+
+def test_a_group_too_large_to_remember_is_left_to_the_next_attempt(
+    tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "REMEMBERED_VALUES_MAX", 0)
+    run = SequentialRun(reduce_job(raising(ValueError("no good")), on_error="skip:1"), tmp_path, [lines], reducers=1)
+
+    found = failure(run.reduce(run.maps(), number=2, tracked=True))
+
+    assert not found.final
+    assert found.record == RecordAt(2, preview="'bad'")
+
+
+def test_a_group_that_was_skipped_is_not_given_to_user_code(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(reduce_job(lambda: sys.exit("must not run"), on_error="skip:1"), tmp_path, [lines], reducers=1)
+
+    report = reduced(
+        run.reduce(run.maps(), number=4, tracked=True, skips=(Skip(RecordAt(2), "killed twice"),))
+    )
+
+    assert [(each.record.number, each.traceback) for each in report.quarantined] == [(2, "killed twice")]
+
+
+def test_values_that_cannot_be_compared_name_the_key(tmp_path: Path) -> None:
+    files = [write_lines(tmp_path / "0", "k"), write_lines(tmp_path / "1", "k")]
+
+    def each(key: tuple[str, int], line: str) -> Iterator[tuple[str, Any]]:
+        yield "k", 1 if key[0].endswith("0") else "one"
+
+    run = SequentialRun(FunctionJob(map=each, reduce="min"), tmp_path, files, reducers=1)
+
+    found = failure(run.reduce(run.maps()))
+
+    assert found.cause == "exception"
+    for said in ("k", "int", "str"):
+        assert said in found.message
+
+
+def test_keys_of_two_kinds_in_two_splits(tmp_path: Path) -> None:
+    files = [write_lines(tmp_path / "0", "k"), write_lines(tmp_path / "1", "k")]
+
+    def each(key: tuple[str, int], line: str) -> Iterator[tuple[Any, int]]:
+        yield (1 if key[0].endswith("0") else "one"), 1
+
+    for reduce in ("sum", "list", lambda key, values: sum(values)):
+        run = SequentialRun(FunctionJob(map=each, reduce=reduce), tmp_path, files, reducers=1)
+        found = failure(run.reduce(run.maps()))
+        assert "int" in found.message
+        assert "str" in found.message
