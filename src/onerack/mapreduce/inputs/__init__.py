@@ -6,7 +6,8 @@
     lines        where records of text end, in which encoding
     chunks       a byte range cut at record borders
     records      what a reader hands out: blocks of records, blocks of bytes
-    text, jsonl, csv_rows, fixed, whole, parquet, pairs    one format each
+    split_reader, line_reader      what all formats share, and what those of lines share
+    text, jsonl, csv_reader (csv_rows), fixed, whole, parquet, pairs      one format each
     reader       the door: open_split
 
 The rule that holds the folder together: a record belongs to the split in which its first byte lies. So the records

@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from onerack.config import GIB
 from onerack.errors import InputError
@@ -65,7 +65,7 @@ def range_chunks(source: Source, fragment: Fragment, chunk_bytes: int) -> Iterat
         end = _end_in(data, stop - position)
         if len(data) < size and not end:
             if position + len(data) < stop:
-                raise _shrunk(fragment)
+                raise shrunk(fragment)
             end = len(data)
         if not end:
             size = _longer(source.path, position, size)
@@ -92,7 +92,8 @@ def _longer(path: str, position: int, size: int) -> int:
     return min(size * 2, LINE_BYTES_MAX)
 
 
-def _shrunk(fragment: Fragment) -> InputError:
+def shrunk(fragment: Fragment) -> InputError:
+    """The file is shorter than the plan says."""
     return InputError(
         fragment.path,
         f"ends before byte {fragment.start + fragment.length}: it was cut while the job ran; run the job again",
@@ -122,34 +123,43 @@ def stream_chunks(path: str, plain: Iterator[bytes], codec: LineCodec, chunk_byt
         yield Chunk(offset, bytes(buffer))
 
 
-def _size_of(source: LocalSource) -> int:
-    return os.fstat(source.descriptor).st_size
+class MappedFile:
+    """A local file as memory, of which only what is being looked at counts as this process's.
 
-
-def mapped_blocks(source: LocalSource, fragment: Fragment, block_bytes: int) -> Iterator[tuple[int, Any]]:
-    """The lines that start in the fragment, as views of the mapped file: nothing is copied.
-
-    Pages that were passed are given back to the kernel (they stay in its cache), so a scan of any length counts as
-    one block of this process's memory. A view is valid as long as it is held. A file that somebody cuts short while
-    it is mapped kills this process with SIGBUS; the task runs again and then says so.
+    Pages that were passed are given back to the kernel, in whose cache they stay; so a scan of any length costs one
+    block. A view is valid as long as somebody holds it. A file that is cut short while it is mapped kills the process
+    with SIGBUS; the task runs again, and then its reader says what is wrong.
     """
-    size = _size_of(source)
-    stop = min(fragment.start + fragment.length, size)
-    if stop < fragment.start + fragment.length:
-        raise _shrunk(fragment)
-    mapping = mmap.mmap(source.descriptor, size, access=mmap.ACCESS_READ)
-    mapping.madvise(mmap.MADV_SEQUENTIAL)
-    view = memoryview(mapping)
+
+    def __init__(self, source: LocalSource, fragment: Fragment) -> None:
+        self.size = os.fstat(source.descriptor).st_size
+        if self.size < fragment.start + fragment.length:
+            raise shrunk(fragment)
+        self.bytes = mmap.mmap(source.descriptor, self.size, access=mmap.ACCESS_READ)
+        self.bytes.madvise(mmap.MADV_SEQUENTIAL)
+        self._source = source
+        self._view = memoryview(self.bytes)
+
+    def pass_over(self, start: int, stop: int) -> Iterator[memoryview]:
+        """The view of one stretch; what it brought into memory goes when the next is asked for."""
+        self._source.consumed += stop - start
+        yield self._view[start:stop]
+        page = start - start % mmap.PAGESIZE
+        self.bytes.madvise(mmap.MADV_DONTNEED, page, stop - page)
+
+
+def mapped_blocks(source: LocalSource, fragment: Fragment, block_bytes: int) -> Iterator[tuple[int, memoryview]]:
+    """The lines that start in the fragment, as views of the mapped file: nothing is copied."""
+    file = MappedFile(source, fragment)
+    stop = fragment.start + fragment.length
     position = first_line(source, fragment.start, stop)
     source.consumed += position - fragment.start
     while position < stop:
         if stop - position <= block_bytes:
-            end = mapping.find(b"\n", stop - 1) + 1 or size
+            end = file.bytes.find(b"\n", stop - 1) + 1 or file.size
         else:
-            end = mapping.rfind(b"\n", position, position + block_bytes) + 1
-            end = end or mapping.find(b"\n", position + block_bytes) + 1 or size
-        source.consumed += end - position
-        yield position, view[position:end]
-        page = position - position % mmap.PAGESIZE
-        mapping.madvise(mmap.MADV_DONTNEED, page, end - page)
+            end = file.bytes.rfind(b"\n", position, position + block_bytes) + 1
+            end = end or file.bytes.find(b"\n", position + block_bytes) + 1 or file.size
+        for view in file.pass_over(position, end):
+            yield position, view
         position = end

@@ -1,8 +1,9 @@
 """Plan: files become splits, one for each map task.
 
 The idea: many more splits than workers, so that work balances itself and little is lost with a worker; but a split
-costs some milliseconds, so small files share one, as long as every slot still gets several. Large files are cut at
-multiples of the split size wherever that falls: the reader finds the record borders, the planner never opens a file.
+costs some milliseconds, so small files share one, as long as every slot still gets several. Large files are cut into
+equal pieces, no longer than a split and short enough for all slots to have work, wherever the cut falls: the reader
+finds the record borders, the planner never opens a file.
 
 The rule: the plan depends only on the files' names and sizes and on the settings, so the same job over the same
 files has the same splits, and with them the same order of values, anywhere.
@@ -17,15 +18,17 @@ from itertools import pairwise
 
 import msgspec
 
-from onerack.config import MapReduceConfig
+from onerack.config import MIB, MapReduceConfig
 from onerack.errors import UsageError
 from onerack.mapreduce.inputs.compression import compression_of
-from onerack.mapreduce.inputs.csv_rows import may_be_cut
+from onerack.mapreduce.inputs.csv_rows import check_options, may_be_cut
 from onerack.mapreduce.inputs.lines import line_codec
 from onerack.mapreduce.inputs.listing import Found, list_files
 from onerack.mapreduce.messages import Fragment, InputFormat, Split
 
 _SPLITS_PER_SLOT_MIN = MapReduceConfig().splits_per_slot_min
+_CUT_BYTES_MIN = MIB
+"""A smaller piece of a file is not worth a task, unless smaller splits were asked for."""
 _PACKED_FILES_MAX = 4096
 """More files in one split would make its task a long one to repeat, and its message a large one."""
 
@@ -50,8 +53,9 @@ def plan(inputs: Sequence[str], format: InputFormat, *, split_bytes: int, slots:
     check_format(format)
     listing = list_files(inputs)
     total = sum(file.size for file in listing.files)
-    fragments = list(_cut(listing.files, format, split_bytes))
-    packed = _pack(fragments, _packed_bytes(total, split_bytes, slots))
+    share = min(split_bytes, total // (max(slots, 1) * _SPLITS_PER_SLOT_MIN))
+    fragments = list(_cut(listing.files, format, min(split_bytes, max(share, _CUT_BYTES_MIN))))
+    packed = _pack(fragments, share)
     splits = tuple(Split(index, tuple(bundle)) for index, bundle in enumerate(packed))
     warnings = (*listing.warnings, *_unsplittable(listing.files, format, split_bytes))
     return Plan(splits, total, len(listing.files), warnings)
@@ -61,6 +65,8 @@ def check_format(format: InputFormat) -> None:
     """Refuses settings that no file could satisfy. Raises: UsageError."""
     if format.name == "fixed" and format.record_bytes < 1:
         raise UsageError("input format 'fixed' needs record_bytes: the size of one record, at least 1")
+    if format.name == "csv":
+        check_options(format)
     if format.name in ("text", "jsonl", "csv", "file"):
         line_codec(format.encoding, format.errors)
 
@@ -87,13 +93,8 @@ def _cut(files: Iterable[Found], format: InputFormat, split_bytes: int) -> Itera
             yield Fragment(path, start, stop - start)
 
 
-def _packed_bytes(total: int, split_bytes: int, slots: int) -> int:
-    """How much small files may share a split: no more than leaves every slot its splits."""
-    return max(1, min(split_bytes, total // (max(slots, 1) * _SPLITS_PER_SLOT_MIN)))
-
-
 def _pack(fragments: Iterable[Fragment], packed_bytes: int) -> Iterator[list[Fragment]]:
-    """Neighbours share a split while it stays within `packed_bytes`."""
+    """Neighbours share a split while it stays within `packed_bytes`, so that every slot still gets its splits."""
     bundle: list[Fragment] = []
     size = 0
     for fragment in fragments:

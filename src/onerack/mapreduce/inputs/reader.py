@@ -9,15 +9,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from onerack.mapreduce.inputs.csv_reader import CsvReader
+from onerack.mapreduce.inputs.fixed import FixedReader
+from onerack.mapreduce.inputs.jsonl import JsonlReader
+from onerack.mapreduce.inputs.pairs import PairsReader
+from onerack.mapreduce.inputs.parquet import ParquetReader
 from onerack.mapreduce.inputs.records import ByteBlock, OnBad, RecordBlock, RecordUnreadable
 from onerack.mapreduce.inputs.split_reader import SplitReader
 from onerack.mapreduce.inputs.text import TextReader
+from onerack.mapreduce.inputs.whole import WholeReader
 from onerack.mapreduce.messages import InputFormat, Split
 
 __all__ = ["ByteBlock", "OnBad", "RecordBlock", "RecordUnreadable", "SplitReader", "open_split"]
 
 READERS: Final[dict[str, type[SplitReader]]] = {
     "text": TextReader,
+    "file": WholeReader,
+    "jsonl": JsonlReader,
+    "csv": CsvReader,
+    "parquet": ParquetReader,
+    "fixed": FixedReader,
+    "pairs": PairsReader,
 }
 
 

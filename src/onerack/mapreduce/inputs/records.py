@@ -9,9 +9,9 @@ The rule: `keys`, `values` have equal lengths and the order of the file; nobody 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -56,50 +56,78 @@ class ByteBlock(NamedTuple):
 
 
 class PathOffsets(Sequence[tuple[str, int]]):
-    """The keys (path, offset) of one piece of a file, made when they are asked for.
+    """The keys (path, offset) of records of one file, or of several, made when they are asked for.
 
     Iterating goes through `zip`, which uses one tuple again and again when nobody keeps it: a `map` that ignores its
     key pays a few nanoseconds for it instead of an allocation.
     """
 
-    __slots__ = ("_offsets", "_path")
+    __slots__ = ("_firsts", "_offsets", "_paths")
 
-    def __init__(self, path: str, offsets: npt.NDArray[np.int64]) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[str], firsts: Sequence[int], offsets: npt.NDArray[np.int64]) -> None:
+        self._paths = paths
+        self._firsts = firsts
+        """Index of the first record of each file, in order; equal where a file has none."""
         self._offsets = offsets
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return zip(repeat(self._path), self._offsets.tolist(), strict=False)
+        if len(self._paths) == 1:
+            return zip(repeat(self._paths[0]), self._offsets.tolist(), strict=False)
+        runs = chain.from_iterable(map(repeat, self._paths, self.counts()))
+        return zip(runs, self._offsets.tolist(), strict=True)
 
     @overload
     def __getitem__(self, index: int) -> tuple[str, int]: ...
     @overload
-    def __getitem__(self, index: slice) -> PathOffsets: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, int] | PathOffsets:
+    def __getitem__(self, index: slice) -> list[tuple[str, int]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[str, int] | list[tuple[str, int]]:
         if isinstance(index, slice):
-            return PathOffsets(self._path, self._offsets[index])
-        return (self._path, int(self._offsets[index]))
+            return [self[place] for place in range(*index.indices(len(self)))]
+        offset = int(self._offsets[index])
+        place = index if index >= 0 else index + len(self)
+        return (self._paths[bisect_right(self._firsts, place) - 1], offset)
+
+    def counts(self) -> list[int]:
+        """How many records each file has."""
+        return [stop - start for start, stop in pairwise([*self._firsts, len(self._offsets)])]
+
+    @property
+    def paths(self) -> Sequence[str]:
+        return self._paths
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        return self._offsets
+
+    def only(self, kept: Sequence[int]) -> PathOffsets:
+        """The keys of the records `kept`, which are in order."""
+        firsts = [bisect_left(kept, first) for first in self._firsts]
+        return PathOffsets(self._paths, firsts, self._offsets[list(kept)])
 
 
 class ByteOrigin(NamedTuple):
-    """Where the records of a piece lie: record i is data[starts[i]:stops[i]], at base + starts[i] in the file."""
+    """Where the records of a piece lie: record i is data[starts[i]:stops[i]], and keys[i] says where in which file."""
 
-    path: str
-    base: int
+    keys: PathOffsets
     data: bytes
     starts: npt.NDArray[np.int64]
     stops: npt.NDArray[np.int64]
     newline: bytes = b""
     """What ends a record and is no part of it."""
 
-    def offset(self, index: int) -> int:
-        return self.base + int(self.starts[index])
+    def place(self, index: int) -> tuple[str, int]:
+        return self.keys[index]
 
     def raw(self, index: int) -> bytes:
         return self.data[int(self.starts[index]) : int(self.stops[index])].removesuffix(self.newline)
+
+    def only(self, kept: Sequence[int]) -> ByteOrigin:
+        """The records `kept`, which are in order."""
+        chosen = list(kept)
+        return self._replace(keys=self.keys.only(kept), starts=self.starts[chosen], stops=self.stops[chosen])
 
 
 class RowOrigin(NamedTuple):
@@ -109,15 +137,15 @@ class RowOrigin(NamedTuple):
     first: int
     values: Sequence[Any]
 
-    def offset(self, index: int) -> int:
-        return self.first + index
+    def place(self, index: int) -> tuple[str, int]:
+        return self.path, self.first + index
 
     def raw(self, index: int) -> bytes:
         return repr(self.values[index]).encode("utf-8", "backslashreplace")
 
 
 class Piece(NamedTuple):
-    """Records of one stretch of one file."""
+    """Records of one stretch of a file, or of some small files."""
 
     keys: Sequence[Any]
     values: Sequence[Any]
@@ -152,8 +180,8 @@ class RecordBlock:
     def describe(self, index: int, number: int = -1) -> RecordAt:
         """Where record `index` of this block lies. `number`: its place in the split, which only the caller counts."""
         piece, within = self._locate(index)
-        origin = piece.origin
-        return RecordAt(number, origin.path, origin.offset(within), preview_of(origin.raw(within)))
+        path, offset = piece.origin.place(within)
+        return RecordAt(number, path, offset, preview_of(piece.origin.raw(within)))
 
     def raw(self, index: int) -> bytes:
         """The record's bytes as they lie in the file, without a line end."""

@@ -59,6 +59,9 @@ class Source(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; fewer only at the end of the file."""
 
+    def size(self) -> int:
+        """Bytes in the file now."""
+
     def close(self) -> None: ...
 
 
@@ -90,6 +93,9 @@ class LocalSource:
                 raise
         return content
 
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
     def close(self) -> None:
         os.close(self.descriptor)
 
@@ -97,7 +103,7 @@ class LocalSource:
 class RemoteSource:
     """A file behind an fsspec URL."""
 
-    __slots__ = ("_file", "consumed", "path", "read_bytes")
+    __slots__ = ("consumed", "file", "path", "read_bytes")
 
     def __init__(self, path: str) -> None:
         import fsspec
@@ -107,20 +113,24 @@ class RemoteSource:
         self.consumed = 0
         with reading(path):
             filesystem, name = fsspec.core.url_to_fs(path)
-            self._file: IO[Any] = filesystem.open(name, "rb")
+            self.file: IO[Any] = filesystem.open(name, "rb")
 
     def read_at(self, offset: int, size: int) -> bytes:
         with reading(self.path):
-            self._file.seek(offset)
-            parts = [self._file.read(size)]
+            self.file.seek(offset)
+            parts = [self.file.read(size)]
             missing = size - len(parts[0])
-            while missing and (more := self._file.read(missing)):
+            while missing and (more := self.file.read(missing)):
                 parts.append(more)
                 missing -= len(more)
         return b"".join(parts)
 
+    def size(self) -> int:
+        with reading(self.path):
+            return int(self.file.seek(0, os.SEEK_END))
+
     def close(self) -> None:
-        self._file.close()
+        self.file.close()
 
 
 def open_source(path: str) -> Source:

@@ -17,12 +17,22 @@ from onerack.errors import UsageError
 from onerack.mapreduce.inputs.chunks import MAPPED_BYTES_MIN, Chunk, mapped_blocks, range_chunks, stream_chunks
 from onerack.mapreduce.inputs.compression import compression_of, decompressed
 from onerack.mapreduce.inputs.lines import LineCodec
-from onerack.mapreduce.inputs.records import ByteBlock, OnBad, Piece, RecordBlock, RecordUnreadable, preview_of
+from onerack.mapreduce.inputs.records import (
+    ByteBlock,
+    ByteOrigin,
+    OnBad,
+    Piece,
+    RecordBlock,
+    RecordUnreadable,
+    preview_of,
+)
 from onerack.mapreduce.inputs.sources import LocalSource, Source, open_source
 from onerack.mapreduce.messages import Fragment, InputFormat, RecordAt, Split
 
-BLOCK_BYTES: Final = 256 * 1024
-"""Input of one block of records."""
+BLOCK_BYTES: Final = 128 * 1024
+"""Input read for one block of records."""
+BLOCK_BYTES_MIN: Final = 64 * 1024
+"""Pieces are gathered to blocks of at least this size."""
 BYTE_BLOCK_BYTES: Final = 8 * 1024 * 1024
 BATCH_BYTES: Final = 1024 * 1024
 
@@ -49,41 +59,34 @@ class SplitReader(ABC):
         """The records, in order. `on_bad` None: RecordUnreadable is raised at the first that is none."""
         waiting: list[Piece] = []
         size = 0
-        for piece in self._over_fragments(lambda source, fragment: self.pieces(source, fragment, on_bad)):
+        for piece in self.pieces(on_bad):
             if not piece.values:
                 continue
             waiting.append(piece)
             size += piece.size_bytes
-            if size >= BLOCK_BYTES:
+            if size >= BLOCK_BYTES_MIN:
                 yield RecordBlock(waiting)
                 waiting, size = [], 0
         if waiting:
             yield RecordBlock(waiting)
 
     def byte_blocks(self, block_bytes: int = BYTE_BLOCK_BYTES) -> Iterator[ByteBlock]:
-        """The records' bytes, decompressed and not decoded, in blocks of about that size that end with a record."""
-        return self._over_fragments(lambda source, fragment: self.blocks(source, fragment, block_bytes))
+        """The records' bytes, decompressed and not decoded, in blocks of about that size that end with a record.
 
-    def batches(self) -> Iterator[Any]:
-        """The records as `pyarrow.RecordBatch`es. Raises: RecordUnreadable."""
-        return self._over_fragments(self.tables)
-
-    # ------------------------------------------------------------------------------------ one format's part
-
-    @abstractmethod
-    def pieces(self, source: Source, fragment: Fragment, on_bad: OnBad | None) -> Iterator[Piece]:
-        """The records that start in the fragment."""
-
-    def blocks(self, source: Source, fragment: Fragment, block_bytes: int) -> Iterator[ByteBlock]:
-        """The same records as bytes."""
+        Raises: UsageError: the format's records are not stretches of bytes.
+        """
         raise UsageError(
             f"map_block works on bytes, and a {self.format.name} file has none that could be cut at records; "
             "use map or map_batch"
         )
 
     @abstractmethod
-    def tables(self, source: Source, fragment: Fragment) -> Iterator[Any]:
-        """The same records as record batches."""
+    def batches(self) -> Iterator[Any]:
+        """The records as `pyarrow.RecordBatch`es. Raises: RecordUnreadable."""
+
+    @abstractmethod
+    def pieces(self, on_bad: OnBad | None) -> Iterator[Piece]:
+        """The records of the split, as they come."""
 
     # ------------------------------------------------------------------------------------ the common part
 
@@ -99,17 +102,25 @@ class SplitReader(ABC):
             self._source.close()
             self._source = None
 
-    def _over_fragments(self, made: Callable[[Source, Fragment], Iterator[Made]]) -> Iterator[Made]:
+    def over_fragments(self, made: Callable[[Source, Fragment], Iterator[Made]]) -> Iterator[Made]:
+        """What `made` makes of each fragment and its open file."""
         for fragment in self.split.fragments:
-            if not fragment.length and not self.reads_empty_files:
-                continue
+            yield from self.over_fragment(fragment, made)
+
+    def over_fragment(self, fragment: Fragment, made: Callable[[Source, Fragment], Iterator[Made]]) -> Iterator[Made]:
+        """What `made` makes of one fragment."""
+        if fragment.length or self.reads_empty_files:
             self._source = open_source(fragment.path)
             try:
                 yield from made(self._source, fragment)
             finally:
                 self.close()
 
-    def _is_whole(self, fragment: Fragment, codec: LineCodec) -> bool:
+    def passed(self, size: int) -> None:
+        """Counts bytes that were read without a source."""
+        self._bytes_done += size
+
+    def is_whole(self, fragment: Fragment, codec: LineCodec) -> bool:
         """Whether this file can only be read from its start."""
         return not codec.splittable or compression_of(fragment.path, self.format) != "none"
 
@@ -121,7 +132,7 @@ class SplitReader(ABC):
         """The fragment's lines, whole, in stretches of about that size."""
         if not isinstance(source, LocalSource):
             chunk_bytes = max(chunk_bytes, source.read_bytes)
-        if self._is_whole(fragment, codec):
+        if self.is_whole(fragment, codec):
             return stream_chunks(fragment.path, self.plain(source, fragment), codec, chunk_bytes)
         return range_chunks(source, fragment, chunk_bytes)
 
@@ -129,7 +140,7 @@ class SplitReader(ABC):
         self, source: Source, fragment: Fragment, codec: LineCodec, block_bytes: int
     ) -> Iterator[ByteBlock]:
         """The fragment's lines as bytes: views of the mapped file where there is one."""
-        whole = self._is_whole(fragment, codec)
+        whole = self.is_whole(fragment, codec)
         if not whole and isinstance(source, LocalSource) and fragment.length >= MAPPED_BYTES_MIN:
             for offset, view in mapped_blocks(source, fragment, block_bytes):
                 yield ByteBlock(fragment.path, offset, view)
@@ -137,9 +148,10 @@ class SplitReader(ABC):
         for offset, data in self.chunks(source, fragment, codec, block_bytes):
             yield ByteBlock(fragment.path, offset, data)
 
-    def bad(self, on_bad: OnBad | None, fragment: Fragment, place: tuple[int, int], raw: bytes, reason: str) -> None:
-        """Reports record `place` (number in the split, offset in the file)."""
-        record = RecordAt(place[0], fragment.path, place[1], preview_of(raw))
+    def bad(self, on_bad: OnBad | None, origin: ByteOrigin, index: int, reason: str) -> None:
+        """Reports a record of `origin` that is none of the format, before its records are counted."""
+        raw = origin.raw(index)
+        record = RecordAt(self.records + index, *origin.place(index), preview_of(raw))
         if on_bad is None:
             raise RecordUnreadable(record, raw, reason)
         on_bad(record, raw, reason)

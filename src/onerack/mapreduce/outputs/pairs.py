@@ -87,8 +87,9 @@ def decode_block(path: str, block: Block, content: bytes) -> Columns:
     return Columns(cast(KeyKind, key_kind), keys, cast(ValueKind, value_kind), values)
 
 
-def read_footer(source: Source, size: int) -> list[Block]:
-    """The blocks of a file of `size` bytes. Raises: InputError: it is none of ours. Corruption: it is damaged."""
+def read_footer(source: Source) -> list[Block]:
+    """The blocks of a file. Raises: InputError: it is none of ours. Corruption: it is damaged."""
+    size = source.size()
     tail = source.read_at(max(size - TAIL.size, 0), TAIL.size)
     if len(tail) < TAIL.size or source.read_at(0, len(MAGIC)) != MAGIC:
         raise InputError(source.path, "is no file of pairs (format 'pairs' reads what a job with that output wrote)")
