@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -94,6 +95,7 @@ class Saboteur:
         self.killed = 0
         """The process id of the victim; 0 when the job was over too soon."""
         self._watching: threading.Thread | None = None
+        self._over = threading.Event()
 
     def saw(self, status: JobStatus) -> None:
         """Gets the first picture of the job and watches from then on."""
@@ -101,18 +103,24 @@ class Saboteur:
             self._watching = threading.Thread(target=self._watch, args=(status,), daemon=True)
             self._watching.start()
 
+    def rest(self) -> None:
+        """The job is over; returns when nobody will be killed any more."""
+        self._over.set()
+        if self._watching is not None:
+            self._watching.join()
+
     def _watch(self, status: JobStatus) -> None:
         from onerack.mapreduce.history import load_job
 
         shuffle = Path(load_job(status.job).directory, "shuffle")
         while self._finished_maps(shuffle) < status.maps.tasks // 2:
-            if not shuffle.parent.exists():
+            if self._over.wait(_LOOK_INTERVAL_S):
                 return
-            time.sleep(_LOOK_INTERVAL_S)
         victims = grandchildren(os.getpid())
         if victims:
-            os.kill(victims[0], signal.SIGKILL)
-            self.killed = victims[0]
+            with suppress(ProcessLookupError):  # It may have ended in this very moment.
+                os.kill(victims[0], signal.SIGKILL)
+                self.killed = victims[0]
 
     def _finished_maps(self, shuffle: Path) -> int:
         try:
@@ -162,15 +170,18 @@ def _count(patterns: list[str], out: Path, workers: int, *, split_bytes: int, sa
             saboteur.saw(status)
             show(status)
 
-        return run(
-            WordCount,
-            input=patterns,
-            output=str(out),
-            workers=workers,
-            split_size=split_bytes,
-            overwrite=True,
-            on_status=on_status,
-        )
+        try:
+            return run(
+                WordCount,
+                input=patterns,
+                output=str(out),
+                workers=workers,
+                split_size=max(split_bytes, 1),
+                overwrite=True,
+                on_status=on_status,
+            )
+        finally:
+            saboteur.rest()
 
 
 def _tell(result: JobResult, saboteur: Saboteur, out: Path) -> None:

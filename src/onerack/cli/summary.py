@@ -78,7 +78,7 @@ def skew(partition_bytes: tuple[int, ...] | list[int]) -> float:
 
 def _shuffled_text(bytes_shuffled: int, partition_bytes: tuple[int, ...]) -> str:
     text = f"{format_size(bytes_shuffled)} in {plural(len(partition_bytes), 'partition')}"
-    if len(partition_bytes) > 1 and sum(partition_bytes):
+    if len(partition_bytes) > 1 and any(partition_bytes):
         text += f"; the largest holds {skew(partition_bytes):.1f}x the mean"
     return text
 
