@@ -185,7 +185,8 @@ def test_a_class_that_needs_arguments() -> None:
 
 
 def test_things_that_are_no_jobs() -> None:
-    for thing in (3, [], None, lambda key, value: ()):
+    things: tuple[Any, ...] = (3, [], None, lambda key, value: ())
+    for thing in things:
         assert "no map" in refused(thing)
 
 

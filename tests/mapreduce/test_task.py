@@ -174,7 +174,9 @@ def test_values_come_in_the_order_of_the_input_or_of_the_sort_key(tmp_path: Path
         def sort_key(self, key: str, value: int) -> int:
             return -value
 
-    class ListBySortKey(BySortKey):
+    class ListBySortKey(Job):
+        map = AsTheyCome.map
+        sort_key = BySortKey.sort_key
         reduce = "list"
 
     assert SequentialRun(AsTheyCome, tmp_path, files, reducers=1).whole().lines == ["all\t3120"]
@@ -183,7 +185,9 @@ def test_values_come_in_the_order_of_the_input_or_of_the_sort_key(tmp_path: Path
 
 
 def test_a_reduce_need_not_look_at_its_values(tmp_path: Path, files: list[Path]) -> None:
-    class Keys(Words):
+    class Keys(Job):
+        map = Words.map
+
         def reduce(self, key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
             yield key, 0
 

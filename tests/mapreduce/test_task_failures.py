@@ -305,7 +305,8 @@ def test_setup_teardown_and_combine_that_raise(tmp_path: Path, lines: Path) -> N
         raise ValueError("no good")
 
     for name in ("setup", "teardown", "combine"):
-        job = FunctionJob(map=each, reduce=lambda key, values: sum(values), **{name: fail})
+        functions: dict[str, Any] = {"map": each, "reduce": lambda key, values: sum(values), name: fail}
+        job = FunctionJob(**functions)
         for tracked in (False, True):
             found = failure(SequentialRun(job, tmp_path, [lines]).map(tracked=tracked))
             assert (found.cause, found.final, found.record) == ("exception", False, None)
