@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -22,23 +22,30 @@ def output_files(directory: Path) -> list[Path]:
     return [path for path in files if path.stat().st_size]
 
 
-def as_sorted_lines(directory: Path) -> str:
-    """sha256 of all lines, sorted as bytes."""
-    return sorted_hash(["sort", *map(str, output_files(directory))] if output_files(directory) else ["true"])
+def as_sorted_lines(directory: Path, escaped: bool) -> str:
+    """sha256 of all lines, sorted as bytes; `escaped` says that the engine wrote a backslash as two."""
+    return sorted_hash(f"{lines_of(directory, escaped)} | sort")
 
 
-def as_index(directory: Path) -> str:
+def as_index(directory: Path, escaped: bool) -> str:
     """sha256 of an inverted index: `word TAB documents`, whose documents may be separated by spaces or a JSON list."""
-    files = " ".join(f"'{path}'" for path in output_files(directory))
     # A JSON list of names without blanks or quotes differs from a list by spaces only in these characters; they are
     # replaced after the first tab alone, since words of source text contain all of them.
     program = r"""{ i = index($0, "\t"); names = substr($0, i + 1); gsub(/["\[\],]+/, " ", names);
       gsub(/^ +| +$/, "", names); gsub(/  +/, " ", names); print substr($0, 1, i) names }"""
-    return sorted_hash(["sh", "-c", f"cat {files} | awk '{program}' | sort"])
+    return sorted_hash(f"{lines_of(directory, escaped)} | awk '{program}' | sort")
 
 
-def as_is(directory: Path) -> str:
+def lines_of(directory: Path, escaped: bool) -> str:
+    """A shell command that prints all lines of a result, escapes undone: TSV here knows `\\`, `\t` and `\n`, and no
+    word or line of a corpus contains a tab or a line end, so only the first occurs."""
+    files = " ".join(shlex.quote(str(path)) for path in output_files(directory)) or "/dev/null"
+    return rf"sed 's/\\\\/\\/g' {files}" if escaped else f"cat {files}"
+
+
+def as_is(directory: Path, escaped: bool) -> str:
     """sha256 of the files one after the other: order counts."""
+    assert not escaped
     total = hashlib.sha256()
     for path in output_files(directory):
         with path.open("rb") as file:
@@ -47,17 +54,18 @@ def as_is(directory: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def nothing(directory: Path) -> str:
-    """For cases whose output is not their point."""
-    return f"{len(output_files(directory)) > 0}"
+def nothing(directory: Path, _: bool) -> str:
+    """For cases whose output is not their point: only that there is one."""
+    return "some" if output_files(directory) else "none"
 
 
-def sorted_hash(command: Iterable[str]) -> str:
+def sorted_hash(pipeline: str) -> str:
     environment = {**os.environ, "LC_ALL": "C"}
+    command = ["bash", "-c", f"set -o pipefail; {pipeline}"]
     total = hashlib.sha256()
-    with subprocess.Popen(list(command), stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
-        for block in iter(lambda: process.stdout.read(1 << 20), b""):  # type: ignore[union-attr]
+        while block := process.stdout.read(1 << 20):
             total.update(block)
     if process.returncode != 0:
         raise RuntimeError(f"sorting a result failed with exit code {process.returncode}")

@@ -57,7 +57,7 @@ class Setting:
 
     def gnu(self, name: str, case: str, source: Path, pattern: str = "") -> Contender:
         script = str(ROOT / "benchmarks" / "peers" / "gnu.sh")
-        missing = "" if shutil.which("sort") and shutil.which("grep") else "GNU tools are not installed"
+        missing = "" if shutil.which("sort") and shutil.which("grep") else "GNU sort and grep are not installed"
         return Contender(name, (script, case, str(source), "{output}", str(self.workers), pattern), missing=missing)
 
     def command(self, python: str, program: str, case: str, source: Path, pattern: str = "") -> tuple[str, ...]:
@@ -68,16 +68,17 @@ class Setting:
         # Ray's token would be written into the user's home; nothing here listens beyond this machine.
         return {"PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": str(self.workers), "RAY_AUTH_MODE": "disabled"}
 
-    def builtin(self, *words: str, name: str = OURS, workers: int = 0) -> Contender:
+    def builtin(self, *words: str, name: str = OURS, escaped: bool = True) -> Contender:
         """Ours as a user types it."""
-        options = ("--out", "{output}", "--workers", str(workers or self.workers), "--quiet")
-        return Contender(name, (*onerack(), "run", *words, *options))
+        options = ("--out", "{output}", "--workers", str(self.workers), "--quiet")
+        return Contender(name, (*onerack(), "run", *words, *options), escaped=escaped)
 
     def program(self, program: str, source: Path, *rest: str, name: str = OURS) -> Contender:
         """Ours as a user writes it in a file."""
         path = str(ROOT / "benchmarks" / "ours" / f"{program}.py")
         words = rest or (str(self.workers),)
-        return Contender(name, (sys.executable, path, str(source), "{output}", *words), {"PYTHONPATH": str(ROOT)})
+        command = (sys.executable, path, str(source), "{output}", *words)
+        return Contender(name, command, {"PYTHONPATH": str(ROOT)}, escaped=True)
 
 
 def onerack() -> tuple[str, ...]:
@@ -169,7 +170,7 @@ def grep(setting: Setting) -> Case:
         f"builtin grep of {PATTERN}",
         (source,),
         (
-            setting.builtin("grep", PATTERN, str(source)),
+            setting.builtin("grep", PATTERN, str(source), escaped=False),
             setting.gnu("GNU grep", "grep", source, PATTERN),
             setting.peer("Polars", "polars_streaming", "grep", source, PATTERN),
             setting.peer("DuckDB", "duckdb_sql", "grep", source, PATTERN),
@@ -190,7 +191,7 @@ def terasort(setting: Setting) -> Case:
         "records of 100 bytes, keys of 10",
         (records,),
         (
-            setting.builtin("terasort", str(records)),
+            setting.builtin("terasort", str(records), escaped=False),
             setting.peer("DuckDB key", "duckdb_sql", "terasort", records),
             setting.peer("DuckDB line", "duckdb_sql", "terasort-whole", records),
             setting.peer("Polars key", "polars_streaming", "terasort", records),

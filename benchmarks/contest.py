@@ -29,6 +29,8 @@ class Contender:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    escaped: bool = False
+    """Whether its output writes a backslash as two, as our TSV does."""
     missing: str = ""
     """Why it cannot run here; then it is listed and left out."""
 
@@ -53,7 +55,7 @@ class Case:
     inputs: tuple[Path, ...]
     contenders: tuple[Contender, ...]
     bars: tuple[Bar, ...]
-    canonical: Callable[[Path], str]
+    canonical: Callable[[Path, bool], str]
     validation: tuple[str, ...] = ()
     """A command over our `{output}` that must succeed after the last round."""
 
@@ -124,7 +126,7 @@ def run_once(case: Case, one: Series, scratch: Path, last: bool) -> None:
             environment={**one.contender.environment, "ONERACK_HOME": str(folder / "home")},
         )
         if not one.runs:
-            one.result = case.canonical(output)
+            one.result = case.canonical(output, one.contender.escaped)
             one.result_size = result_bytes(output)
         elif result_bytes(output) != one.result_size:
             one.trouble = f"a later round wrote {result_bytes(output)} bytes, the first {one.result_size}"

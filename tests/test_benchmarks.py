@@ -55,15 +55,21 @@ def test_results_are_equal_whatever_the_order_of_rows_and_files(tmp_path: Path) 
     one = write(tmp_path / "one", **{"part-0": "b\t2\na\t1\n", "_SUCCESS": "{}"})
     two = write(tmp_path / "two", **{"part-0": "a\t1\n", "part-1": "b\t2\n"})
     other = write(tmp_path / "other", **{"part-0": "a\t1\nb\t3\n"})
-    assert as_sorted_lines(one) == as_sorted_lines(two) != as_sorted_lines(other)
-    assert as_is(one) != as_is(two)
+    assert as_sorted_lines(one, False) == as_sorted_lines(two, False) != as_sorted_lines(other, False)
+    assert as_is(one, False) != as_is(two, False)
+
+
+def test_escapes_of_our_tsv_are_undone_and_nobody_elses(tmp_path: Path) -> None:
+    plainly = write(tmp_path / "plainly", part="a\\nb\t1\nc\\\\d\t1\n")
+    escaped = write(tmp_path / "escaped", part="a\\\\nb\t1\nc\\\\\\\\d\t1\n")
+    assert as_sorted_lines(plainly, False) == as_sorted_lines(escaped, True) != as_sorted_lines(escaped, False)
 
 
 def test_an_index_as_json_equals_one_with_spaces(tmp_path: Path) -> None:
     spaces = write(tmp_path / "spaces", index='["x",]\t/a /b\ny\t/b\n')
     json = write(tmp_path / "json", index='y\t["/b"]\n["x",]\t["/a", "/b"]\n')
     other = write(tmp_path / "other", index='y\t["/b"]\n["x",]\t["/a"]\n')
-    assert as_index(spaces) == as_index(json) != as_index(other)
+    assert as_index(spaces, False) == as_index(json, True) != as_index(other, True)
 
 
 def test_measuring_sees_children_and_their_memory(tmp_path: Path) -> None:
