@@ -19,12 +19,13 @@ import fractions
 import struct
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
 
 from onerack.errors import UnserialisableValue
+from onerack.mapreduce.canonical import KINDS, encode_float, encode_int
 
 _TUPLE, _SET, _FROZENSET, _INT, _DICT, _DECIMAL, _DATETIME = 1, 2, 3, 4, 5, 6, 7
 _DATE, _TIME, _TIMEDELTA, _UUID, _COMPLEX, _FRACTION, _STR = 8, 9, 10, 11, 12, 13, 14
@@ -198,3 +199,42 @@ _FROM_BYTES: Final[dict[int, Any]] = {
     _COMPLEX: lambda raw: complex(*_COMPLEX128.unpack(raw)),
 }
 _decoder: Final = msgspec.msgpack.Decoder(ext_hook=_untagged)
+
+
+# ---------------------------------------------------------------------------------------------- identity
+
+
+def identity(value: object) -> bytes:
+    """Bytes that are equal exactly for the same value: same types throughout, equal, dicts and sets in any order.
+
+    Among values of one kind (int, float, str, bytes) the order of these bytes is the order of the values.
+    """
+    kind = KINDS.get(type(value))
+    if kind == "float":
+        return _NAN if value != value else b"\x30" + encode_float(cast(float, value))
+    if kind == "int":
+        return b"\x20" + encode_int(cast(int, value))
+    if kind == "bytes":
+        return b"\x50" + cast(bytes, value)
+    if kind == "str":
+        return b"\x40" + cast(str, value).encode("utf-8", "surrogatepass")
+    if kind == "bool":
+        return b"\x10\x01" if value else b"\x10\x00"
+    if value is None:
+        return b"\x05"
+    return b"\x70" + _encoder.encode(_arranged(value))
+
+
+_NAN: Final = b"\x30" + b"\xff" * 8
+
+
+def _arranged(value: Any) -> Any:
+    """`value` as nested lists of bytes, of which equal values have equal ones."""
+    if isinstance(value, dict):
+        pairs = [_encoder.encode([_arranged(key), _arranged(item)]) for key, item in value.items()]
+        return [b"\x73", sorted(pairs)]
+    if isinstance(value, (list, tuple)):
+        return [b"\x71" if isinstance(value, list) else b"\x72", [_arranged(item) for item in value]]
+    if type(value) in KINDS:
+        return identity(value)
+    return encode(value)

@@ -104,6 +104,15 @@ def decode_values(kind: ValueKind, array: Array) -> list[Any]:
     return list(map(decode, raws))
 
 
+def identities(kind: ValueKind, array: Array) -> Array:
+    """What tells values apart, as bytes: see `plain.identity`. Pickled values are told apart by their pickles."""
+    if kind == "pickle":
+        raws = [b"\x7f" + raw for raw in bytes_list(array)]
+    else:
+        raws = list(map(plain.identity, decode_values(kind, array)))
+    return one_array(pa.array(raws, pa.binary()))
+
+
 def unify(columns: Sequence[tuple[ValueKind, Array]]) -> tuple[ValueKind, list[Array]]:
     """Columns of several kinds as columns of one kind that holds them all."""
     kinds = {kind for kind, _ in columns}

@@ -1,0 +1,74 @@
+"""The reduce side for user's functions: keys in increasing order, each with an iterator over its values.
+
+The idea: within a window everything is decoded at once, and the groups are slices of one list; a huge key's values
+are decoded piece by piece while the user's function asks for them. So a key with fifty million values needs no more
+memory than any other.
+
+The rule: values come in (map index, emission) order, or in that of the sort key; equal sort keys in the former. A
+function that does not read its values to the end harms nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+
+from onerack.mapreduce.canonical import decode_key
+from onerack.mapreduce.columns import Columns, KeyKind
+from onerack.mapreduce.keys import decode_keys
+from onerack.mapreduce.messages import Section
+from onerack.mapreduce.shuffle.arrays import group_starts, use_one_thread
+from onerack.mapreduce.shuffle.runs import ScratchFiles, read_runs, sorted_runs
+from onerack.mapreduce.shuffle.windows import Window, windows
+from onerack.mapreduce.values import decode_values
+
+OBJECT_FACTOR = 16
+"""A window's rows as Python objects, with lists and copies, take up to so many times their bytes as columns."""
+Group = tuple[Any, Iterator[Any]]
+
+
+def group_partition(
+    sections: Sequence[Section],
+    *,
+    memory_bytes: int,
+    scratch: str,
+    sorted_by_order: bool,
+    accelerate: bool = True,
+) -> Iterator[Group]:
+    """Each key of the partition with its values. Requires: sections in map index order, sorted runs in them.
+
+    Raises: SectionUnreadable: a section is gone or damaged.
+    """
+    use_one_thread()
+    with ScratchFiles(scratch) as files:
+        runs = sorted_runs(
+            read_runs(sections), by_order=sorted_by_order, memory_bytes=memory_bytes, scratch=files,
+            accelerate=accelerate,
+        )  # fmt: skip
+        window_bytes = memory_bytes // OBJECT_FACTOR
+        for found in windows(runs, by_order=sorted_by_order, window_bytes=window_bytes, accelerate=accelerate):
+            if isinstance(found, Window):
+                yield from _groups_of_window(found.columns)
+            else:
+                yield decode_key(runs[0][0].key_kind, found.raw), _values_of_pieces(found.pieces)
+
+
+def _groups_of_window(columns: Columns) -> Iterator[Group]:
+    starts = group_starts(columns.keys)
+    keys = _distinct_keys(columns.key_kind, columns, starts)
+    values = decode_values(columns.value_kind, columns.values)
+    borders = [*starts.tolist(), columns.rows]
+    for key, (start, end) in zip(keys, pairwise(borders), strict=True):
+        yield key, iter(values[start:end])
+
+
+def _distinct_keys(kind: KeyKind, columns: Columns, starts: Any) -> list[Any]:
+    return decode_keys(kind, columns.keys.take(pa.array(starts)))
+
+
+def _values_of_pieces(pieces: Any) -> Iterator[Any]:
+    for columns in pieces:
+        yield from decode_values(columns.value_kind, columns.values)
