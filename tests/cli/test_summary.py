@@ -40,7 +40,7 @@ def test_the_summary_says_it_all() -> None:
         "  counters  blank lines  2,114",
         "            odd          1",
         "  note      big.gz cannot be split",
-        "  files     counts/part-00000 … counts/part-00001",
+        "  files     counts/part-00000 … part-00001",
         "  job       20261123-101502-3f9a   (onerack show 20261123-101502-3f9a)",
     ]
 

@@ -18,7 +18,9 @@ Examples:
   onerack history --json | jq -r '.jobs[].output'
 """
 
-_STYLES = {"done": "green", "failed": "red", "interrupted": "yellow", "lost": "red", "running": "cyan"}
+_HEADINGS = ("job", "name", "state", "began", "took", "input", "output")
+_STATE = _HEADINGS.index("state")
+_COLOURS = {"done": "green", "failed": "red", "lost": "red", "interrupted": "yellow", "running": "cyan"}
 
 
 def history(
@@ -44,27 +46,26 @@ def history(
 
 
 def _print_table(records: list[JobRecord]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Aligned columns. The last one, a path of any length, is not: what follows it on the line is nothing."""
+    rows = [_HEADINGS, *(_row(record) for record in records)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS) - 1)]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        if number:
+            cells[_STATE] = typer.style(cells[_STATE], fg=_COLOURS[records[number - 1].state])
+        typer.echo("  ".join([*cells, row[-1]]))  # which leaves colours out where nobody sees them
 
+
+def _row(record: JobRecord) -> tuple[str, ...]:
     from onerack.cli.amounts import seconds_text
     from onerack.mapreduce.sizes import format_size
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("job", "name", "state", "began"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("input", justify="right", no_wrap=True)
-    table.add_column("output", overflow="fold")
-    for record in records:
-        table.add_row(
-            record.job,
-            Text(record.name),
-            Text(record.state, style=_STYLES.get(record.state, "")),
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.began_at)),
-            seconds_text(record.seconds),
-            format_size(record.stages[0].metrics.bytes_in if record.stages else 0),
-            Text(record.output),
-        )
-    Console(soft_wrap=True).print(table)
+    return (
+        record.job,
+        record.name,
+        record.state,
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.began_at)),
+        seconds_text(record.seconds),
+        format_size(record.stages[0].metrics.bytes_in if record.stages else 0),
+        record.output,
+    )

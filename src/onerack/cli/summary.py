@@ -6,7 +6,7 @@
       output    80.2 MB, 6,300,000 records in 4 files
       retries   1
       counters  blank_lines  2,114
-      files     counts/part-00000 … counts/part-00003
+      files     counts/part-00000 … part-00003
       job       20261123-101502-3f9a
 
 The rule: a line appears only when it says something; the object of --json always has every field.
@@ -93,4 +93,4 @@ def counter_rows(counters: dict[str, int]) -> list[tuple[str, str]]:
 def _files_text(parts: list[str]) -> str:
     if not parts:
         return "none"
-    return parts[0] if len(parts) == 1 else f"{parts[0]} … {parts[-1]}"
+    return parts[0] if len(parts) == 1 else f"{parts[0]} … {parts[-1].rpartition('/')[2]}"
