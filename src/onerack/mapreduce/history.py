@@ -14,6 +14,7 @@ reader always sees a whole one, and a job whose process is gone is never shown a
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -22,7 +23,7 @@ from typing import Literal
 
 import msgspec
 
-from onerack.errors import UsageError
+from onerack.errors import StorageFull, UsageError
 from onerack.mapreduce.messages import JobStatus
 
 JobState = Literal["running", "done", "failed", "interrupted", "lost"]
@@ -97,11 +98,16 @@ def create_job() -> tuple[str, Path]:
 
 
 def save_job(record: JobRecord) -> None:
-    """Replaces the job's status.json, atomically."""
+    """Replaces the job's status.json, atomically. Raises: StorageFull."""
     path = Path(record.directory) / _STATUS
     unfinished = path.with_suffix(".json.tmp")
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+        unfinished.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(str(path)) from error
+        raise
 
 
 def list_jobs() -> list[JobRecord]:

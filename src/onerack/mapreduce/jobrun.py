@@ -67,6 +67,7 @@ class JobRun:
         self._pictures: dict[str, JobStatus] = {}
         """The last one of each stage."""
         self._submitted = False
+        self._accelerated = False
         self._rack: EmbeddedRack | None = None
         self._destination: Destination | None = None
         self.job, self._directory = history.create_job()
@@ -110,8 +111,6 @@ class JobRun:
         planned = plan(request.inputs, request.input_format, split_bytes=request.split_bytes, slots=request.workers)
         request.check_apart(planned)
         self._tell(warnings=planned.warnings)
-        if request.accelerate and planned.total_bytes > COMPILE_BYTES_MIN:
-            self._rack.compile()
         ended = self._run_stages(planned)
         self._rack.close(_CLOSE_GRACE_S)
         with interruption.shielded():
@@ -124,6 +123,7 @@ class JobRun:
             if number:
                 folder = self._stage_directory(number - 1) / _PARTS
                 planned = self._plan_parts([str(folder / part.path) for part in ended[-1].parts])
+            self._accelerate(planned)
             spec = self._spec(number, stage, planned)
             if stage.ranged and spec.reducers > 1:
                 spec = msgspec.structs.replace(spec, splitters=self._splitters(spec))
@@ -132,6 +132,13 @@ class JobRun:
                 shutil.rmtree(self._stage_directory(number - 1) / _PARTS, ignore_errors=True)
             shutil.rmtree(Path(spec.directory, _SHUFFLE), ignore_errors=True)
         return ended
+
+    def _accelerate(self, planned: Plan) -> None:
+        """Has the compiled kernels loaded, once, when the stage is worth it. Workers made before load their own."""
+        assert self._rack is not None
+        if self._request.accelerate and not self._accelerated and planned.total_bytes > COMPILE_BYTES_MIN:
+            self._accelerated = True
+            self._rack.compile()
 
     def _plan_parts(self, parts: list[str]) -> Plan:
         """The splits of what a stage has written. A part without a single pair may have no bytes at all."""
@@ -167,7 +174,7 @@ class JobRun:
             files=request.files,
             seed=request.seed,
             config=request.config,
-            accelerate=request.accelerate,
+            accelerate=self._accelerated,
         )
         (directory / "spec.msgpack").write_bytes(msgspec.msgpack.encode(spec))
         return spec

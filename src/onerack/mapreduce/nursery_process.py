@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import onerack
@@ -23,7 +24,8 @@ from onerack.mapreduce.worker.channel import Channel
 from onerack.mapreduce.worker.orders import FromNursery, Stop
 
 _OUTPUT_BYTES_MAX = 4096
-_STOP_GRACE_S = 1.0
+_STOP_GRACE_S = 0.5
+"""How long the nursery may take to kill its workers, when they had their own time."""
 
 
 class NurseryProcess:
@@ -51,16 +53,22 @@ class NurseryProcess:
         self.channel: Channel[FromNursery] = Channel(ours, FromNursery)
         self.pid = self._process.pid
 
-    def stop(self, grace_s: float) -> None:
-        """Ends the nursery and all its workers; returns when they have ended. May be called again."""
-        with contextlib.suppress(OSError):
-            self.channel.send(Stop(grace_s))
-        self.channel.close()
-        try:
-            self._process.wait(grace_s + _STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # Its workers go with it: PR_SET_PDEATHSIG.
+    def stop(self, grace_s: float, workers: Collection[int]) -> None:
+        """Ends the nursery and `workers`, all that it has forked; returns when they have ended.
+
+        A nursery that has no workers, or is busy (it may be compiling kernels), is not waited for.
+        """
+        if workers:
+            with contextlib.suppress(OSError):
+                self.channel.send(Stop(grace_s))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s + _STOP_GRACE_S)
+        if self._process.poll() is None:
+            for pid in workers:
+                limits.kill_group(pid)
+            self._process.kill()
             self._process.wait()
+        self.channel.close()
         self._output.close()
 
     def last_words(self) -> str:

@@ -56,7 +56,7 @@ _STILLBORN_MAX = 5
 class Worker(asyncio.Protocol):
     """One worker process: its connection, and what is known of it."""
 
-    def __init__(self, name: str, pool: Pool, position_path: str) -> None:
+    def __init__(self, name: str, pool: Pool, position_path: str, connection: socket.socket) -> None:
         self.name = name
         self.position_path = position_path
         self.pid = 0
@@ -71,7 +71,18 @@ class Worker(asyncio.Protocol):
         self.connecting: asyncio.Task[None] | None = None
         """Held here, because the loop itself holds its tasks only weakly."""
         self._pool = pool
+        self._connection = connection
         self._frames = FrameDecoder()
+
+    async def connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=self._connection)
+
+    def close(self) -> None:
+        """An idle worker ends by itself at the end of its stream."""
+        if self.transport is not None:
+            self.transport.abort()
+        else:
+            self._connection.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -186,10 +197,12 @@ class Pool:
         if self._nursery.channel.connection.fileno() >= 0:
             self._loop.remove_reader(self._nursery.channel.connection)
         for worker in self._workers.values():
-            if worker.transport is not None:
-                worker.transport.abort()  # An idle worker ends by itself at the end of its stream.
+            worker.close()
+        self._nursery.stop(grace_s, self._processes())
         self._workers.clear()
-        self._nursery.stop(grace_s)
+
+    def _processes(self) -> list[int]:
+        return [worker.pid for worker in self._workers.values() if worker.pid]
 
     # ------------------------------------------------------------------------------------------ workers
 
@@ -214,15 +227,12 @@ class Pool:
         self._born += 1
         name = f"w{self._born}"
         ours, theirs = socket.socketpair()
-        worker = Worker(name, self, str(self._directory / f"{name}.position"))
+        worker = Worker(name, self, str(self._directory / f"{name}.position"), ours)
         self._workers[name] = worker
         fork = Fork(name, worker.position_path, self._config.heartbeat_interval_s)
         with theirs:
             self._order(fork, theirs.fileno())
-        worker.connecting = self._loop.create_task(self._connect(worker, ours))
-
-    async def _connect(self, worker: Worker, connection: socket.socket) -> None:
-        await self._loop.create_connection(lambda: worker, sock=connection)
+        worker.connecting = self._loop.create_task(worker.connect())
 
     def _frame(self, message: ToWorker) -> bytes:
         """Encoded for the wire. A job's spec may hold 100,000 fragments and goes to every worker: encoded once."""
@@ -235,8 +245,7 @@ class Pool:
     def _ended(self, worker: Worker, failure: Failure) -> None:
         """The one place where a worker leaves the pool."""
         del self._workers[worker.name]
-        if worker.transport is not None:
-            worker.transport.abort()
+        worker.close()
         if worker.tracked and worker.running is not None and failure.record is None:
             record = read_position(worker.position_path, worker.running)
             failure = msgspec.structs.replace(failure, record=record)
@@ -290,12 +299,11 @@ class Pool:
     def _nursery_lost(self) -> None:
         """The nursery has ended, and its workers with it. What they had started is ended here; all start anew."""
         self._loop.remove_reader(self._nursery.channel.connection)
-        started = any(worker.pid for worker in self._workers.values()) or self._nurseries > 0
+        started = bool(self._processes()) or self._nurseries > 0
         words = self._nursery.last_words()
-        for worker in self._workers.values():
-            if worker.pid:
-                limits.kill_group(worker.pid)
-        self._nursery.stop(0.0)
+        for pid in self._processes():
+            limits.kill_group(pid)
+        self._nursery.stop(0.0, ())
         self._nurseries += 1
         wanted, self._wanted = self._wanted, 0
         if not started or self._nurseries > _NURSERIES_MAX:
