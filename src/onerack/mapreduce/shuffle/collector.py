@@ -47,6 +47,8 @@ _TABLE_SHARE: Final = 0.4
 """Of the worker's memory: emptying a table into columns takes about as much again."""
 _BUFFER_SHARE: Final = 0.2
 """Sorting a buffer takes two copies of it and an order."""
+_BYTES_MIN: Final = 64 << 10
+"""Smaller buffers would cost more to write than they save."""
 _BYTES_MAX: Final = 512 << 20
 """No buffer outgrows the 32-bit offsets of one array, however much memory there is."""
 
@@ -77,8 +79,8 @@ class Collector:
         self._distinct = isinstance(reduce, Gather) and reduce.wants_distinct
         self._allow_pickle = allow_pickle
         self._placing = Placing(reducers, partition, splitters, accelerate=accelerate)
-        self._table_bytes_max = min(int(memory_bytes * _TABLE_SHARE), _BYTES_MAX)
-        self._buffer_bytes_max = min(int(memory_bytes * _BUFFER_SHARE), _BYTES_MAX)
+        self._table_bytes_max = _within_limits(memory_bytes * _TABLE_SHARE)
+        self._buffer_bytes_max = _within_limits(memory_bytes * _BUFFER_SHARE)
         folding = None if reduce is None or reduce.gathers or self._sort_key is not None else reduce
         self._table = None if folding is None else PairTable(folding)
         self._fold = None if folding is None else ColumnFold(folding, accelerate=accelerate)
@@ -218,6 +220,10 @@ class Collector:
                     order_kind=self._buffer.order_kind,
                     is_sorted=is_sorted,
                 )
+
+
+def _within_limits(size: float) -> int:
+    return max(_BYTES_MIN, min(int(size), _BYTES_MAX))
 
 
 def _uses_sort_key(reduce: Reducer | None) -> bool:

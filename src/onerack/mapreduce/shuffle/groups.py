@@ -21,12 +21,10 @@ from onerack.mapreduce.columns import Columns, KeyKind
 from onerack.mapreduce.keys import decode_keys
 from onerack.mapreduce.messages import Section
 from onerack.mapreduce.shuffle.arrays import group_starts, use_one_thread
-from onerack.mapreduce.shuffle.runs import ScratchFiles, read_runs, sorted_runs
+from onerack.mapreduce.shuffle.runs import ScratchFiles, read_runs, sorted_runs, window_bytes_of
 from onerack.mapreduce.shuffle.windows import Window, windows
 from onerack.mapreduce.values import decode_values
 
-OBJECT_FACTOR = 16
-"""A window's rows as Python objects, with lists and copies, take up to so many times their bytes as columns."""
 Group = tuple[Any, Iterator[Any]]
 
 
@@ -48,7 +46,7 @@ def group_partition(
             read_runs(sections), by_order=sorted_by_order, memory_bytes=memory_bytes, scratch=files,
             accelerate=accelerate,
         )  # fmt: skip
-        window_bytes = memory_bytes // OBJECT_FACTOR
+        window_bytes = window_bytes_of(memory_bytes)
         for found in windows(runs, by_order=sorted_by_order, window_bytes=window_bytes, accelerate=accelerate):
             if isinstance(found, Window):
                 yield from _groups_of_window(found.columns)

@@ -38,8 +38,8 @@ from onerack.mapreduce.shuffle.arrays import (
 from onerack.mapreduce.shuffle.fold import ColumnFold, finish_states
 from onerack.mapreduce.shuffle.format import ShuffleWriter
 from onerack.mapreduce.shuffle.gather import gather
-from onerack.mapreduce.shuffle.groups import OBJECT_FACTOR, group_partition
-from onerack.mapreduce.shuffle.runs import ScratchFiles, SectionRun, read_runs, sorted_runs
+from onerack.mapreduce.shuffle.groups import group_partition
+from onerack.mapreduce.shuffle.runs import ScratchFiles, SectionRun, read_runs, sorted_runs, window_bytes_of
 from onerack.mapreduce.shuffle.windows import concat_columns, windows
 
 __all__ = ["fold_partition", "group_partition"]
@@ -49,6 +49,7 @@ _NATIVE_FACTOR: Final = 6
 """Joining, hashing and sorting columns takes so many times their bytes."""
 _LOOP_FACTOR: Final = 24
 """The same for the reducers' own loops, whose states are Python objects."""
+_BYTES_MIN: Final = 128 << 10
 _BYTES_MAX: Final = 512 << 20
 _OUTPUT_BYTES: Final = 4 << 20
 _OUTPUT_ROWS: Final = 1 << 16
@@ -80,7 +81,7 @@ def fold_partition(
         sorted_stream = windows(
             sorted_runs(runs, by_order=by_order, memory_bytes=memory_bytes, scratch=files, accelerate=accelerate),
             by_order=by_order,
-            window_bytes=memory_bytes // OBJECT_FACTOR,
+            window_bytes=window_bytes_of(memory_bytes),
             accelerate=accelerate,
         )
         yield from gather(reduce, sorted_stream)
@@ -92,7 +93,7 @@ class _Folding:
     def __init__(self, reduce: Reducer, memory_bytes: int, files: ScratchFiles, accelerate: bool) -> None:
         factor = _NATIVE_FACTOR if isinstance(reduce, _NATIVE) else _LOOP_FACTOR
         self._reduce = reduce
-        self._bytes_max = min(memory_bytes // factor, _BYTES_MAX)
+        self._bytes_max = max(_BYTES_MIN, min(memory_bytes // factor, _BYTES_MAX))
         self._files = files
         self._accelerate = accelerate
 

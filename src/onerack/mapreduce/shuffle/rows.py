@@ -33,6 +33,8 @@ ENCODING: Final = "raw-rows"
 _PREFIX_BYTES: Final = 8
 _OUTPUT_BYTES: Final = 4 << 20
 _SAMPLE: Final = 64
+_WINDOW_BYTES_MAX: Final = 32 << 20
+"""Rows sorted at once in a reduce: more would not fit into the processor's cache, and their gather would wait."""
 _SORT_FACTOR: Final = 2
 """Sorting rows takes so many times their bytes: themselves, joined, and prefixes and order beside them."""
 
@@ -160,7 +162,7 @@ def merged(runs: Sequence[Rows], key_bytes: int, memory_bytes: int) -> Iterator[
         return
     record_bytes = whole[0].shape[1]
     step = max(1, _OUTPUT_BYTES // record_bytes)
-    for window in _windows(whole, key_bytes, memory_bytes // _SORT_FACTOR):
+    for window in _windows(whole, key_bytes, min(memory_bytes // _SORT_FACTOR, _WINDOW_BYTES_MAX)):
         if _is_one_key(window, key_bytes):
             for run in window:
                 yield from (run[start : start + step] for start in range(0, len(run), step))

@@ -27,7 +27,16 @@ SortedRun = list[Columns]
 """Columns one after the other, sorted as a whole."""
 FAN_IN: Final = 256
 """So many runs are merged at once."""
-_WINDOW_SHARE: Final = 16
+_OBJECT_FACTOR: Final = 16
+"""A window's rows as Python objects, with lists and copies, take up to so many times their bytes as columns."""
+_WINDOW_BYTES_MIN: Final = 64 << 10
+_WINDOW_BYTES_MAX: Final = 64 << 20
+"""Larger windows leave the processor's cache without saving anything."""
+
+
+def window_bytes_of(memory_bytes: int) -> int:
+    """How much of a worker's memory one window of rows may take."""
+    return max(_WINDOW_BYTES_MIN, min(memory_bytes // _OBJECT_FACTOR, _WINDOW_BYTES_MAX))
 
 
 class KindsOfPartition:
@@ -92,7 +101,7 @@ def sorted_runs(
     for section, run in runs:
         held.append(list(run.columns()))
         held_bytes += 0 if section.size_bytes >= MAPPED_BYTES_MIN else run.size_bytes
-        if len(held) == FAN_IN or held_bytes > memory_bytes // 4:
+        if len(held) == FAN_IN or held_bytes > max(memory_bytes // 4, _WINDOW_BYTES_MIN):
             done.append(merged(held))
             held, held_bytes = [], 0
     done += held
@@ -106,7 +115,7 @@ def _merge(
 ) -> SortedRun:
     """One run on disk instead of several."""
     writer = ShuffleWriter(scratch.next_path(), partitions=1)
-    window_bytes = memory_bytes // _WINDOW_SHARE
+    window_bytes = window_bytes_of(memory_bytes)
     held: list[Columns] = []
     held_bytes = 0
     try:
