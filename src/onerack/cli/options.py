@@ -114,7 +114,7 @@ Memory = Annotated[
         "--memory",
         "-m",
         metavar="SIZE",
-        help="Memory of all workers together; beyond it they spill to disk. Default: 2GB.",
+        help="Memory of all workers together; beyond it they spill to disk. Default: 2GB, at least 256MB each.",
     ),
 ]
 Accelerate = Annotated[
