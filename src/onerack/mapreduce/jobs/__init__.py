@@ -18,10 +18,16 @@ from collections.abc import Sequence
 
 from onerack.errors import UsageError
 from onerack.mapreduce.jobs.door import BuiltinJob
+from onerack.mapreduce.jobs.teragen import TeraGen
+from onerack.mapreduce.jobs.terasort import TeraSort
+from onerack.mapreduce.jobs.teravalidate import TeraValidate
 from onerack.mapreduce.jobs.wordcount import WordCount
 
 BUILTINS: dict[str, type[BuiltinJob]] = {
     "wordcount": WordCount,
+    "terasort": TeraSort,
+    "teragen": TeraGen,
+    "teravalidate": TeraValidate,
 }
 
 
