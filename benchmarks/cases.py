@@ -52,7 +52,7 @@ class Setting:
             name = module.capitalize()
             command = self.command(self.optional_python, program, case, source)
             missing = "" if importable(self.optional_python, module) else f"{module} is not installed"
-            found.append(Contender(name, command, self.environment(), missing))
+            found.append(Contender(name, command, self.environment(), missing=missing))
         return found
 
     def gnu(self, name: str, case: str, source: Path, pattern: str = "") -> Contender:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from benchmarks.canonical import as_index, as_is, as_sorted_lines
 from benchmarks.contest import Bar, Case, Contender, Series, compare, judge, run_case
 from benchmarks.corpora import Corpora, cut, fill, plain
