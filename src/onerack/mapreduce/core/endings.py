@@ -53,7 +53,7 @@ class Endings:
         job.count(task, result)
         job.backups_checked_until = 0.0
         self._outbox.record(result)
-        self._outbox.event("task_completed", attempt=str(result.attempt), worker=name)
+        self._outbox.attempt_event("task_completed", result.attempt, worker=name)
         worker = self._workers.find(name)
         if task.kind == "map":
             job.map_bytes_done += job.spec.splits[task.index].size_bytes
@@ -80,7 +80,7 @@ class Endings:
         job.attempts_failed += 1
         job.backups_checked_until = 0.0
         verdict = judge(job, task, failure)
-        self._outbox.event("attempt_failed", attempt=str(attempt), worker=name, cause=failure.cause, verdict=verdict)
+        self._outbox.attempt_event("attempt_failed", attempt, worker=name, cause=failure.cause, verdict=verdict)
         if verdict == "fail":
             self.end_job(job, "failed", now, failure, attempt)
 
@@ -92,7 +92,7 @@ class Endings:
         phase.give_up(task, attempt.number, adrift=adrift)
         task.tracked = True
         job.backups_checked_until = 0.0
-        self._outbox.event("attempt_lost", attempt=str(attempt), worker=name, reason=reason)
+        self._outbox.attempt_event("attempt_lost", attempt, worker=name, reason=reason)
         if note_loss(job, task):
             self.end_job(job, "failed", now, too_many_losses(task, reason), attempt)
 
@@ -101,7 +101,7 @@ class Endings:
         job.attempts_killed += 1
         if worker is not None and worker.assignment is not None and worker.assignment.attempt == attempt:
             self._orders.kill(worker, reason, now)
-        self._outbox.event("attempt_killed", attempt=str(attempt), worker=name, reason=reason)
+        self._outbox.attempt_event("attempt_killed", attempt, worker=name, reason=reason)
 
     # ------------------------------------------------------------------------------------- outputs and workers
 
@@ -113,7 +113,7 @@ class Endings:
         job.maps_lost += 1
         job.map_bytes_done -= job.spec.splits[task.index].size_bytes
         self._outbox.record(MapOutputLost(attempt, reason))
-        self._outbox.event("map_output_lost", attempt=str(attempt), reason=reason)
+        self._outbox.attempt_event("map_output_lost", attempt, reason=reason)
 
     def lose_worker(self, worker: Worker, failure: Failure, now: float, *, ended: bool) -> None:
         """The worker is gone; ended: for certain, so that it makes nothing more and what lay with it is lost."""

@@ -172,7 +172,7 @@ class Master:
             return
         job, phase, task = found
         phase.give_up(task, message.attempt.number, adrift=False)
-        self.outbox.event("fetch_failed", attempt=str(message.attempt), lost=str(message.lost))
+        self.outbox.attempt_event("fetch_failed", message.attempt, lost=str(message.lost))
         source = job.find(message.lost) if message.lost.kind == "map" else None
         if source is None or source[1].result is None or source[1].result.attempt != message.lost:
             # It was made anew, or is being made: the reduce will be given the new one.
@@ -245,7 +245,7 @@ class Master:
         found = self.endings.find(running)
         if found is not None and running.number in found[2].adrift and found[2].state == "idle":
             found[1].resume(found[2], running.number, worker.name, now)
-            self.outbox.event("attempt_resumed", attempt=str(running), worker=worker.name)
+            self.outbox.attempt_event("attempt_resumed", running, worker=worker.name)
         else:
             self.orders.kill(worker, "it is not wanted any more", now)
 
@@ -274,7 +274,7 @@ class Master:
                 self.workers.stand_in_line(worker)
         found = self.endings.find(attempt)
         if found is None or attempt.kind != kind or not found[2].may_report(attempt.number):
-            self.outbox.event("report_ignored", attempt=str(attempt), worker=name)
+            self.outbox.attempt_event("report_ignored", attempt, worker=name)
             return None
         return found
 
@@ -319,7 +319,7 @@ class Master:
         attempt = phase.attempt_id(task, phase.start(task, worker.name, now, backup=backup))
         job.backups_checked_until = 0.0
         self.orders.run(job, task, attempt, worker, now)
-        self.outbox.event("backup_started" if backup else "task_assigned", attempt=str(attempt), worker=worker.name)
+        self.outbox.attempt_event("backup_started" if backup else "task_assigned", attempt, worker=worker.name)
 
     def _start_backups(self, job: Job, now: float) -> None:
         stragglers, look_again_at = find_stragglers(job, now, len(self.workers))

@@ -74,7 +74,7 @@ class Orders:
             assignment.said_at = now
             self._outbox.send(worker.name, LoadJob(job.spec))
             self._outbox.send(worker.name, assignment.message)
-            self._outbox.event("order_said_again", attempt=str(assignment.attempt), worker=worker.name)
+            self._outbox.attempt_event("order_said_again", assignment.attempt, worker=worker.name)
 
     def weigh(self, assignment: Assignment, running: AttemptId | None, seen: int | None, now: float) -> Word:
         """What a worker's word means for its assignment.

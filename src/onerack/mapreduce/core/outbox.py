@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from onerack.mapreduce.messages import JournalRecord
+from onerack.mapreduce.messages import AttemptId, JournalRecord
 from onerack.runtime.seam import Envelope, Event, NodeId, Output
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -29,6 +29,15 @@ class Outbox:
 
     def event(self, name: str, **fields: Any) -> None:
         self._output.events.append(Event(name, fields))
+
+    def attempt_event(self, name: str, attempt: AttemptId, **fields: Any) -> None:
+        """An event about one attempt: its job and its short name come first."""
+        self._output.events.append(Event(name, {"job": attempt.job, "attempt": str(attempt), **fields}))
+
+    @property
+    def pending(self) -> Output:
+        """What has gathered so far, to be looked at only."""
+        return self._output
 
     def take(self, wake_at: float | None) -> Output:
         output, self._output = self._output, Output()
