@@ -104,17 +104,28 @@ class JobRun:
         request = self._request
         self._rack = EmbeddedRack(self._directory / "workers", request.config)
         # Imported only now, because they bring numpy and pyarrow: the nursery imports the same beside us.
-        from onerack.mapreduce.inputs.plan import plan
         from onerack.mapreduce.outputs.destination import open_destination
 
         self._destination = open_destination(request.output, overwrite=request.overwrite, job=self.job)
-        planned = plan(request.inputs, request.input_format, split_bytes=request.split_bytes, slots=request.workers)
-        request.check_apart(planned)
+        planned = self._plan()
         self._tell(warnings=planned.warnings)
         ended = self._run_stages(planned)
         self._rack.close(_CLOSE_GRACE_S)
         with interruption.shielded():
             return self._commit(ended)
+
+    def _plan(self) -> Plan:
+        """The splits of the first stage."""
+        from onerack.mapreduce.inputs.plan import Plan, plan
+
+        request = self._request
+        generate = request.stages[0].plan_splits
+        if generate is not None:
+            splits = generate(request.program.arguments, request.split_bytes, request.workers)
+            return Plan(splits, sum(split.size_bytes for split in splits), 0)
+        planned = plan(request.inputs, request.input_format, split_bytes=request.split_bytes, slots=request.workers)
+        request.check_apart(planned)
+        return planned
 
     def _run_stages(self, planned: Plan) -> list[JobEnded]:
         """Every stage, each reading what the one before it has written."""
@@ -247,7 +258,8 @@ class JobRun:
             metrics=metrics,
             seconds=seconds,
             partition_bytes=last.partition_bytes,
-            retries=sum(picture.attempts_failed + picture.workers_lost for picture in self._pictures.values()),
+            retries=sum(picture.attempts_failed for picture in self._pictures.values()),
+            workers_lost=sum(picture.workers_lost for picture in self._pictures.values()),
             quarantined=quarantined,
             warnings=self._record.warnings,
             directory=str(self._directory),

@@ -29,7 +29,7 @@ from onerack.mapreduce.calls import (
     partition_call,
     reduce_call,
 )
-from onerack.mapreduce.messages import InputFormat, OutputFormat
+from onerack.mapreduce.messages import InputFormat, OutputFormat, Split
 from onerack.mapreduce.settings import input_format_of, output_format_of, parse_on_error, strings_of
 
 Door = Literal["map", "map_block", "map_batch", "map_split"]
@@ -95,6 +95,8 @@ class LoadedJob:
     write: Callable[[Any, Any, Any], Any] | None
     sample: Callable[[Any, int], list[bytes]] | None
     """Builtin jobs: canonical keys of some of a split's records, for the splitters of partition = "range"."""
+    plan_splits: Callable[[tuple[str, ...], int, int], tuple[Split, ...]] | None
+    """Builtin jobs that read nothing: (arguments, split_bytes, slots) -> the splits."""
     make_collector: Callable[[str, Any], Any] | None
     reduce_partition: Callable[[Any, Any, Any], Any] | None
 
@@ -164,6 +166,7 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         teardown=_teardown(read),
         write=read.function("write", "file", "key", "value"),
         sample=read.function("sample", "reader", "limit"),
+        plan_splits=read.function("plan_splits", "arguments", "split_bytes", "slots"),
         make_collector=read.function("make_collector", "path", "spec"),
         reduce_partition=read.function("reduce_partition", "sections", "writer", "context"),
         make_target=make_target,

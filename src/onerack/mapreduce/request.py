@@ -131,9 +131,13 @@ def make_request(job: Any, *, arguments: Sequence[str], settings: dict[str, Any]
 
 def _inputs(given: Any, first: LoadedJob) -> tuple[str, ...]:
     inputs = strings_of(given, "input") if given is not None else first.input
-    if not inputs:
+    if first.plan_splits is not None:
+        if inputs:
+            raise UsageError(f"{first.name} reads nothing, and was given {' '.join(inputs)} to read")
+    elif not inputs:
         raise UsageError(
-            f"{first.name}: what to read is not said; give input= a file, a folder, a glob or a list of them"
+            f"{first.name}: what to read is not said; name a file, a folder, a glob or a list of them (input=, or on "
+            "the command line after the job)"
         )
     return inputs
 
@@ -141,7 +145,10 @@ def _inputs(given: Any, first: LoadedJob) -> tuple[str, ...]:
 def _output(given: Any, last: LoadedJob) -> str:
     output = last.output if given is None else given
     if not isinstance(output, str | os.PathLike) or not os.fspath(output):
-        raise UsageError(f"{last.name}: where to write is not said; give output= the name of a folder, not {output!r}")
+        found = "" if output is None else f", not {output!r}"
+        raise UsageError(
+            f"{last.name}: where to write is not said; name a folder (output=, or --out on the command line){found}"
+        )
     text = os.fspath(output)
     if not isinstance(text, str):
         raise UsageError(f"output={output!r} must be text, not bytes")
