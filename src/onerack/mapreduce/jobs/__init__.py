@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from onerack.errors import UsageError
 from onerack.mapreduce.jobs.door import BuiltinJob
+from onerack.mapreduce.jobs.grep import Grep
 from onerack.mapreduce.jobs.teragen import TeraGen
 from onerack.mapreduce.jobs.terasort import TeraSort
 from onerack.mapreduce.jobs.teravalidate import TeraValidate
@@ -25,6 +26,7 @@ from onerack.mapreduce.jobs.wordcount import WordCount
 
 BUILTINS: dict[str, type[BuiltinJob]] = {
     "wordcount": WordCount,
+    "grep": Grep,
     "terasort": TeraSort,
     "teragen": TeraGen,
     "teravalidate": TeraValidate,

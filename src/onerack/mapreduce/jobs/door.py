@@ -53,19 +53,25 @@ class TextBlock(NamedTuple):
     data: Any
     """bytes or a memoryview."""
     lines: int
+    """-1 when nobody wanted to know."""
 
 
-def text_blocks(reader: Reader, context: TaskContext, block_bytes: int = BLOCK_BYTES) -> Iterator[TextBlock]:
-    """The split's lines as bytes, block by block; progress is reported as they are asked for."""
+def text_blocks(
+    reader: Reader, context: TaskContext, block_bytes: int = BLOCK_BYTES, *, count: bool = True
+) -> Iterator[TextBlock]:
+    """The split's lines as bytes, block by block; progress is reported as they are asked for.
+
+    `count`: counting lines takes a third of the time of a scan for a string, so a job may do without it.
+    """
     if reader.format.encoding.lower() not in _AS_BYTES:
         yield from _decoded_blocks(reader, context)
         return
     done = 0
     for block in reader.byte_blocks(block_bytes):
         context.path = block.path
-        lines = count_lines(block.data)
+        lines = count_lines(block.data) if count else -1
         yield TextBlock(block.path, block.offset, block.data, lines)
-        context.progress(records=lines, bytes=max(0, reader.bytes_read - done))
+        context.progress(records=max(lines, 0), bytes=max(0, reader.bytes_read - done))
         done = reader.bytes_read
 
 
