@@ -89,6 +89,9 @@ SideFiles = Annotated[
         "Default: the job's `files`.",
     ),
 ]
+IgnoreCase = Annotated[bool, typer.Option("--ignore-case", "-i", help="grep: letters match in either case.")]
+InvertMatch = Annotated[bool, typer.Option("--invert-match", "-v", help="grep: the lines that do not match.")]
+FixedString = Annotated[bool, typer.Option("--fixed-string", "-F", help="grep: PATTERN is text, not a pattern.")]
 Reduces = Annotated[
     int | None,
     typer.Option(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   onerack run wordcount 'books/**/*.txt' --out counts
-  onerack run grep 'error [45][0-9]{2}' 'logs/*.gz' --out found
+  onerack run grep -i 'error [45][0-9]{2}' 'logs/*.gz' --out found
   onerack run invertedindex articles/ --out index --reduces 8
   onerack run job.py:Daily events/ --out daily --on-error skip:10
   onerack run teragen 1000000 --out rows && onerack run terasort rows --out sorted
@@ -40,6 +40,9 @@ def run(
     compression: options.Compression = None,
     output_format: options.OutputName = None,
     file: options.SideFiles = None,
+    ignore_case: options.IgnoreCase = False,
+    invert_match: options.InvertMatch = False,
+    fixed_string: options.FixedString = False,
     reduces: options.Reduces = None,
     workers: options.Workers = None,
     split_size: options.SplitSize = None,
@@ -58,11 +61,15 @@ def run(
     from onerack import mapreduce
     from onerack.cli.display import display_for
 
+    chosen = {"-i": ignore_case, "-v": invert_match, "-F": fixed_string}
+    flags = [flag for flag, is_set in chosen.items() if is_set]
+    if flags and job != "grep":
+        raise UsageError(f"{' '.join(flags)}: only the job grep has these options")
     arguments, inputs = split_words(job, words or [])
     with display_for(quiet=quiet) as display:
         result = mapreduce.run(
             job,
-            arguments=arguments,
+            arguments=[*flags, *arguments],
             input=inputs or None,
             output=out,
             overwrite=overwrite,
