@@ -57,7 +57,6 @@ def range_chunks(source: Source, fragment: Fragment, chunk_bytes: int) -> Iterat
     """The lines that start in the fragment. Requires: an encoding whose files may be cut."""
     stop = fragment.start + fragment.length
     position = first_line(source, fragment.start, stop)
-    source.consumed += position - fragment.start
     size = 0
     while position < stop:
         size = size or min(chunk_bytes, stop - position + _SLACK_BYTES)
@@ -153,7 +152,6 @@ def mapped_blocks(source: LocalSource, fragment: Fragment, block_bytes: int) -> 
     file = MappedFile(source, fragment)
     stop = fragment.start + fragment.length
     position = first_line(source, fragment.start, stop)
-    source.consumed += position - fragment.start
     while position < stop:
         if stop - position <= block_bytes:
             end = file.bytes.find(b"\n", stop - 1) + 1 or file.size

@@ -28,7 +28,7 @@ SUFFIXES: Final[dict[str, Compression]] = {
     ".gz": "gzip", ".gzip": "gzip", ".tgz": "gzip", ".bz2": "bz2", ".xz": "xz", ".lzma": "xz", ".zst": "zstd",
     ".zstd": "zstd",
 }  # fmt: skip
-PIECE_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
 """At most so many bytes are decompressed at once."""
 
 

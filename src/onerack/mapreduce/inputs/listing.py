@@ -64,7 +64,9 @@ def _list_local(name: str, hidden: list[str]) -> Iterable[Found]:
             return _list_path(name, hidden)
         return _list_pattern(name, hidden)
     except FileNotFoundError as error:
-        raise InputError(name, "no such file or directory") from error
+        path = error.filename or name
+        what = "is a link to nothing" if os.path.islink(path) else "no such file or directory"
+        raise InputError(path, what) from error
     except OSError as error:
         raise InputError(error.filename or name, f"cannot be read: {error.strerror}") from error
 

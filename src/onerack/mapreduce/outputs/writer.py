@@ -39,8 +39,10 @@ def part_name(attempt: AttemptId, format: OutputFormat) -> str:
 class PartWriter:
     """Writes one part."""
 
-    def __init__(self, name: str, sink: Sink, form: Form) -> None:
+    def __init__(self, name: str, sink: Sink, form: Form, format_name: str = "") -> None:
         self._name = name
+        self.format_name = format_name
+        """For code that can write some format's bytes by itself (`write_raw`), but not every format's."""
         self._sink = sink
         self._form = form
         self.rows = 0
@@ -110,7 +112,7 @@ def open_part(
         raise UsageError("output format 'user' needs the job's own write(file, key, value)")
     sink = Sink(f"{staging}{separator}{name}", compression)
     try:
-        return PartWriter(name, sink, _form(sink, format, write, allow_pickle))
+        return PartWriter(name, sink, _form(sink, format, write, allow_pickle), format.name)
     except BaseException:
         sink.abort()
         raise
