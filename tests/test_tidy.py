@@ -18,6 +18,7 @@ catches nothing is worse than none.
 from __future__ import annotations
 
 import ast
+import functools
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def parse(name: str, source: str) -> Module:
     return Module(name, ast.parse(textwrap.dedent(source)))
 
 
+@functools.cache
 def modules_under(folder: Path, package: str) -> dict[str, Module]:
     """All modules of a folder by dotted name; a package goes by its own name, without `__init__`."""
     found = {}
