@@ -23,6 +23,7 @@ RESULT = JobResult(
     seconds=4.0,
     partition_bytes=(60 * MB, 30 * MB),
     retries=1,
+    workers_lost=2,
     quarantined=(Quarantined(RecordAt(3), b"x", "Traceback"),),
     warnings=("big.gz cannot be split",),
     directory="/jobs/20261123-101502-3f9a",
@@ -36,6 +37,7 @@ def test_the_summary_says_it_all() -> None:
         "  shuffled  90.0 MB in 2 partitions; the largest holds 1.3x the mean",
         "  output    3.0 MB, 20 records in 2 files",
         "  retries   1",
+        "  lost      2 workers; what they were running was run again",
         "  skipped   1 bad record, kept in counts/_quarantine",
         "  counters  blank lines  2,114",
         "            odd          1",
@@ -47,10 +49,17 @@ def test_the_summary_says_it_all() -> None:
 
 def test_what_did_not_happen_is_not_mentioned() -> None:
     plain = msgspec.structs.replace(
-        RESULT, retries=0, quarantined=(), counters={}, warnings=(), partition_bytes=(), parts=RESULT.parts[:1]
+        RESULT,
+        retries=0,
+        workers_lost=0,
+        quarantined=(),
+        counters={},
+        warnings=(),
+        partition_bytes=(),
+        parts=RESULT.parts[:1],
     )
     text = "\n".join(summary_lines(plain))
-    for word in ("retries", "skipped", "counters", "shuffled", "note", "spills", "…"):
+    for word in ("retries", "lost", "skipped", "counters", "shuffled", "note", "spills", "…"):
         assert word not in text
     spilled = msgspec.structs.replace(RESULT, metrics=msgspec.structs.replace(RESULT.metrics, spills=7))
     assert any(line.startswith("  spills    7 ") for line in summary_lines(spilled))

@@ -39,6 +39,7 @@ def summary_object(result: JobResult) -> dict[str, Any]:
         "partition_bytes": list(result.partition_bytes),
         "skew": round(skew(result.partition_bytes), 2),
         "retries": result.retries,
+        "workers_lost": result.workers_lost,
         "quarantined": len(result.quarantined),
         "warnings": list(result.warnings),
         "directory": result.directory,
@@ -60,6 +61,8 @@ def summary_lines(result: JobResult) -> list[str]:
         rows.append(("spills", f"{count_text(metrics.spills)} (more than fitted into memory; see --memory)"))
     if result.retries:
         rows.append(("retries", count_text(result.retries)))
+    if result.workers_lost:
+        rows.append(("lost", f"{plural(result.workers_lost, 'worker')}; what they were running was run again"))
     if result.quarantined:
         bad_records = plural(len(result.quarantined), "bad record")
         rows.append(("skipped", f"{bad_records}, kept in {result.output}/_quarantine"))
