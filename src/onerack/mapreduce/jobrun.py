@@ -290,8 +290,7 @@ class JobRun:
         for number in range(len(self._request.stages)):
             for name in (_SHUFFLE, _PARTS, _SAMPLE):
                 shutil.rmtree(self._stage_directory(number) / name, ignore_errors=True)
-            with suppress(OSError):
-                (self._stage_directory(number) / "logs").rmdir()  # Only if nothing was printed.
+            _remove_empty(self._stage_directory(number) / "logs")
 
     def _stage_directory(self, number: int) -> Path:
         return self._directory if number == 0 else self._directory / f"stage-{number + 1}"
@@ -310,6 +309,15 @@ class JobRun:
         """Changes the job's record in the history."""
         self._record = msgspec.structs.replace(self._record, **changes)
         history.save_job(self._record)
+
+
+def _remove_empty(logs: Path) -> None:
+    """Removes the logs of attempts that printed nothing (the killed ones could not do it), and the folder if it can."""
+    with suppress(OSError):
+        for log in logs.iterdir():
+            if log.stat().st_size == 0:
+                log.unlink()
+        logs.rmdir()
 
 
 def _ignore(picture: JobStatus) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -61,15 +63,22 @@ class NurseryProcess:
         if workers:
             with contextlib.suppress(OSError):
                 self.channel.send(Stop(grace_s))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace_s + _STOP_GRACE_S)
-        if self._process.poll() is None:
+        if not workers or not self._has_ended(grace_s + _STOP_GRACE_S):
             for pid in workers:
                 limits.kill_group(pid)
             self._process.kill()
-            self._process.wait()
+        self._process.wait()
         self.channel.close()
         self._output.close()
+
+    def _has_ended(self, timeout_s: float) -> bool:
+        """Waits for the end of the nursery's stream, which is its end."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            readable, _, _ = select.select([self.channel.connection], [], [], left)
+            if readable and not self.channel.read():
+                return True
+        return False
 
     def last_words(self) -> str:
         """The end of what the nursery, and workers outside of tasks, have printed."""

@@ -51,6 +51,8 @@ _NURSERIES_MAX = 5
 """A nursery that is killed is started again, so many times in the life of a pool."""
 _STILLBORN_MAX = 5
 """So many workers in a row that end before they have registered: something is wrong with all of them."""
+_ENDING_S = 1.0
+"""How long a process may take to end after it closed its channel."""
 
 
 class Worker(asyncio.Protocol):
@@ -96,8 +98,9 @@ class Worker(asyncio.Protocol):
             self._pool.kill(self.name, Failure("lost", f"the worker sent what is no message ({error})"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Says nothing yet: the nursery will tell how the process ended, unless it lives on without a channel."""
-        self._pool.kill(self.name, Failure("lost", "the worker closed its channel; does user code close descriptors?"))
+        """The process is ending, and the nursery will tell how; or it lives on without a channel, and is of no use."""
+        verdict = Failure("lost", "the worker closed its channel; does user code close descriptors?")
+        asyncio.get_running_loop().call_later(_ENDING_S, self._pool.kill, self.name, verdict)
 
 
 class Pool:

@@ -45,7 +45,8 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     partition_bytes: tuple[int, ...]
     """Shuffled bytes of each partition of the last stage: the skew."""
     retries: int
-    """Attempts that failed, or were lost with their worker, and were made again."""
+    """Attempts that failed and were made again."""
+    workers_lost: int
     quarantined: tuple[Quarantined, ...]
     warnings: tuple[str, ...]
     """What the planner found odd about the input."""

@@ -16,7 +16,9 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from onerack.config import MapReduceConfig
 from onerack.errors import OnerackError
@@ -129,34 +131,41 @@ class EmbeddedRack:
         if self._failure is not None:
             raise self._failure
         core = Master(spec.config)
-        journal = FileJournal(RealDisk(), str(Path(spec.directory, "journal.log")), sync=False)
-        trace = TraceFile(Path(spec.directory, "trace.log"))
-        log = EventLog(self._clock, "master", trace.write_line)
-        host = Host(core, name="master", clock=self._clock, send=self._send, journal=journal, on_event=log.write)
-        self._host = host
-        self._ended = ended = self._loop.create_future()
+        with (
+            closing(FileJournal(RealDisk(), str(Path(spec.directory, "journal.log")), sync=False)) as journal,
+            closing(TraceFile(Path(spec.directory, "trace.log"))) as trace,
+        ):
+            log = EventLog(self._clock, "master", trace.write_line)
+            host = Host(core, name="master", clock=self._clock, send=self._send, journal=journal, on_event=log.write)
+            picturing = self._loop.create_task(self._show(core, spec.job, show))
+            try:
+                return await self._lead(host, spec, workers)
+            finally:
+                picturing.cancel()
+                if (picture := core.status(spec.job, self._clock.now())) is not None:
+                    show(picture)
+
+    async def _lead(self, host: Host, spec: JobSpec, workers: int) -> JobEnded:
+        """Drives the master until it has decided on the job and nobody works for it any more."""
+        ended: asyncio.Future[JobEnded] = self._loop.create_future()
+        self._host, self._ended = host, ended
         hosting = self._loop.create_task(host.run())
-        picturing = self._loop.create_task(self._show(core, spec.job, show))
         self._pool.limit(spec.memory_bytes)
         for introduction in self._pool.registered():
             host.post(introduction, introduction.worker)
         host.post(SubmitJob(spec), _CLIENT)
         self._pool.want(workers)
         try:
-            await asyncio.wait({hosting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {hosting, ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 hosting.result()  # Raises what halted the host.
             await self._pool.settle()
             return ended.result()
         finally:
             self._host = None
-            picturing.cancel()
             host.stop()
             await asyncio.gather(hosting, return_exceptions=True)  # What halted it has been raised above.
-            journal.close()
-            trace.close()
-            if (picture := core.status(spec.job, self._clock.now())) is not None:
-                show(picture)
 
     async def _show(self, core: Master, job: str, show: Callable[[JobStatus], None]) -> None:
         while True:

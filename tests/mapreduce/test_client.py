@@ -1,0 +1,321 @@
+"""`run` as users call it: from scripts, loops and threads, well and badly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onerack.errors import InputError, JobFailed, JobInterrupted, OutputExists, StorageFull, UsageError
+from onerack.mapreduce import run
+from tests.mapreduce.processes import family, is_alive, wait_until
+
+Pairs = Iterator[tuple[Any, Any]]
+
+
+def words(key: Any, line: str) -> Pairs:
+    for word in line.split():
+        yield word, 1
+
+
+def left_in(folder: Path) -> list[str]:
+    """Everything in a folder, hidden names too."""
+    return sorted(os.listdir(folder))
+
+
+# -------------------------------------------------------------------------------------------------- where it works
+
+
+def test_it_works_inside_a_running_event_loop(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    async def cell() -> dict[str, int]:
+        return dict(run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out")).rows())
+
+    assert asyncio.run(cell()) == word_counts
+
+
+def test_it_works_in_a_thread_and_two_at_once(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    counted: dict[int, dict[str, int]] = {}
+
+    def count(number: int) -> None:
+        output = str(tmp_path / f"out{number}")
+        counted[number] = dict(run(map=words, reduce="sum", input=str(books), output=output, workers=1).rows())
+
+    threads = [threading.Thread(target=count, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert counted == {0: word_counts, 1: word_counts}
+
+
+SCRIPT = """
+import os, sys, time
+print("main is run", flush=True)
+from onerack.mapreduce import run
+
+def first(key, line):
+    {body}
+    yield line[:1], 1
+
+if {guard}:
+    result = run(map=first, reduce="sum", input={input!r}, output={output!r}, workers=2, split_size=64)
+    print(dict(result.rows()))
+"""
+
+
+def start_script(tmp_path: Path, books: Path, body: str = "pass", guard: str = "True") -> subprocess.Popen[str]:
+    """A user's script, without a `__main__` guard unless asked for."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(body=body, guard=guard, input=str(books), output=str(tmp_path / "out")))
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_script_needs_no_guard_and_its_main_is_run_once(books: Path, tmp_path: Path) -> None:
+    with start_script(tmp_path, books) as script:
+        output, _ = script.communicate(timeout=60)
+
+    assert output.splitlines() == ["main is run", "{'i': 10, 't': 4}"]
+
+
+# -------------------------------------------------------------------------------------------------- the end
+
+
+def hanging_script(tmp_path: Path, books: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A script whose map tasks hang, and all processes below it, once two of them hang."""
+    body = f"open({str(tmp_path)!r} + '/hangs-' + str(os.getpid()), 'w').close(); time.sleep(1000)"
+    script = start_script(tmp_path, books, body)
+    wait_until(lambda: len(list(tmp_path.glob("hangs-*"))) == 2)
+    return script, family(script.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_parent_alone_ends_everything_within_two_seconds(
+    books: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    script, processes = hanging_script(tmp_path, books)
+
+    with script:
+        began = time.monotonic()
+        script.send_signal(number)
+        output, _ = script.communicate(timeout=60)
+
+    assert time.monotonic() - began < 2
+    assert f"JobInterrupted: job {job_of(tmp_path)} was interrupted by {number.name}" in output
+    assert len(processes) >= 3
+    assert not [pid for pid in processes if is_alive(pid)]
+    assert [name for name in left_in(tmp_path) if "hangs" not in name] == ["books", "home", "script.py"]
+    assert left_in(tmp_path / "home" / "jobs" / job_of(tmp_path)) == [
+        "journal.log",
+        "spec.msgpack",
+        "status.json",
+        "trace.log",
+    ]
+
+
+def test_nothing_outlives_a_killed_parent(books: Path, tmp_path: Path) -> None:
+    script, processes = hanging_script(tmp_path, books)
+
+    with script:
+        script.kill()
+
+    wait_until(lambda: not [pid for pid in processes if is_alive(pid)], timeout_s=5)
+
+
+def job_of(tmp_path: Path) -> str:
+    (job,) = os.listdir(tmp_path / "home" / "jobs")
+    return job
+
+
+def test_a_callers_own_exception_ends_the_job(books: Path, tmp_path: Path) -> None:
+    def object_to(status: Any) -> None:
+        raise KeyError("no")
+
+    with pytest.raises(KeyError, match="no"):
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), on_status=object_to)
+
+    assert left_in(tmp_path) == ["books", "home"]
+
+
+def test_a_keyboard_interrupt_in_the_callers_code_is_an_interruption(books: Path, tmp_path: Path) -> None:
+    def press(status: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(JobInterrupted, match="SIGINT"):
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), on_status=press)
+
+    assert left_in(tmp_path) == ["books", "home"]
+
+
+# -------------------------------------------------------------------------------------------------- what is wrong
+
+
+def test_a_failure_shows_the_users_traceback_then_the_record_then_the_command(books: Path, tmp_path: Path) -> None:
+    def divide(key: Any, line: str) -> Pairs:
+        yield line, 1 // (len(line) - len("the tale of dora"))
+
+    with pytest.raises(JobFailed) as failed:
+        run(map=divide, reduce="sum", input=str(books), output=str(tmp_path / "out"), workers=1)
+
+    lines = str(failed.value).splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "test_client.py" in lines[1]
+    assert "in divide" in lines[1]
+    assert "ZeroDivisionError" in str(failed.value)
+    assert not [
+        line for line in lines if "onerack/mapreduce" in line.replace(os.sep, "/") and line.startswith("  File")
+    ]
+    assert lines[-2].startswith(f"  record: {books}/dora.txt, byte 0, number 0")
+    assert lines[-1].startswith(f"  run this task again under pdb: onerack debug {failed.value.job_directory} --task m")
+    assert failed.value.cause == "exception"
+    assert left_in(tmp_path) == ["books", "home"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"workers": 0}, "workers=0"),
+        ({"workers": "2"}, "workers='2'"),
+        ({"reducers": -1}, "reducers=-1"),
+        ({"memory": "10MB"}, "memory='10MB'"),
+        ({"memory": "1 parsec"}, "memory='1 parsec' is no size"),
+        ({"split_size": "64XB"}, "split_size='64XB' is no size"),
+        ({"split_size": 0}, "split_size=0"),
+        ({"input": None}, "what to read is not said"),
+        ({"input": []}, "what to read is not said"),
+        ({"output": None}, "where to write is not said"),
+        ({"output": ""}, "where to write is not said"),
+        ({"map": None, "reduce": None}, "needs a job, or functions"),
+        ({"job": "wordcount"}, "was given a job and map, reduce beside it"),
+        ({"reduce": "summ"}, "summ"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"encoding": "klingon"}, "klingon"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(
+    books: Path, tmp_path: Path, settings: dict[str, Any], complaint: str
+) -> None:
+    request = {"map": words, "reduce": "sum", "input": str(books), "output": str(tmp_path / "out"), **settings}
+
+    with pytest.raises(UsageError) as refused:
+        run(request.pop("job", None), **request)
+
+    assert complaint in str(refused.value)
+    assert left_in(tmp_path) == ["books"]
+
+
+def test_a_missing_input_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        run(map=words, reduce="sum", input=str(tmp_path / "nowhere*"), output=str(tmp_path / "out"))
+
+    assert left_in(tmp_path) == ["home"]
+    assert left_in(tmp_path / "home" / "jobs") == []
+
+
+def test_an_output_that_exists_is_refused_and_kept(books: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("mine")
+
+    with pytest.raises(OutputExists):
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"))
+
+    assert left_in(tmp_path / "out") == ["precious"]
+
+
+@pytest.mark.parametrize(
+    ("place", "complaint"),
+    [(lambda books: books / "out", "inside the input"), (lambda books: books, "inside the output")],
+)
+def test_output_and_input_lie_apart(books: Path, place: Callable[[Path], Path], complaint: str) -> None:
+    output = place(books)
+
+    with pytest.raises(UsageError, match=complaint):
+        run(map=words, reduce="sum", input=str(books / "*.txt" if output == books else books),
+            output=str(output), overwrite=True)  # fmt: skip
+
+    assert left_in(books) == ["anna.txt", "berta.txt", "carla.txt", "dora.txt"]
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(books: Path, tmp_path: Path) -> None:
+    def fill(file: Any, key: Any, value: Any) -> None:
+        import errno
+
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises((StorageFull, JobFailed)) as failed:
+        run(map=words, reduce="sum", write=fill, input=str(books), output=str(tmp_path / "out"), workers=1)
+
+    assert left_in(tmp_path) == ["books", "home"]
+    assert "space" in str(failed.value)
+
+
+# -------------------------------------------------------------------------------------------------- what it does
+
+
+def test_stages_follow_each_other_on_the_same_workers(books: Path, tmp_path: Path) -> None:
+    class ByCount:
+        reduce = "list"
+
+        def map(self, word: str, count: int) -> Pairs:
+            yield count, word
+
+    result = run(
+        map=words, reduce="sum", then=ByCount, input=str(books), output=str(tmp_path / "out"),
+        output_format="jsonl", workers=2,
+    )  # fmt: skip
+
+    assert dict(result.rows())[20] == ["it"]
+    assert left_in(tmp_path / "home" / "jobs" / result.job) == [
+        "journal.log",
+        "spec.msgpack",
+        "stage-2",
+        "status.json",
+        "trace.log",
+    ]
+
+
+def test_a_range_partition_gives_a_total_order_over_all_parts(books: Path, tmp_path: Path) -> None:
+    result = run(
+        map=words,
+        reduce="sum",
+        partition="range",
+        reducers=3,
+        input=str(books),
+        output=str(tmp_path / "out"),
+        workers=2,
+    )
+
+    keys = [key for key, _ in result.rows()]
+    assert len(result.parts) == 3
+    assert keys == sorted(keys)
+    assert all(result.partition_bytes)
+
+
+def test_an_empty_input_gives_an_empty_output(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+
+    result = run(map=words, reduce="sum", reducers=2, input=str(tmp_path / "empty.txt"), output=str(tmp_path / "out"))
+
+    assert list(result.rows()) == []
+    assert len(result.parts) == 2
+
+
+def test_bad_records_go_into_quarantine_and_the_rest_is_counted(books: Path, tmp_path: Path) -> None:
+    def strict(key: Any, line: str) -> Pairs:
+        yield {"the": "tale", "it": "it"}[line.split()[0]], 1 // ("dora" not in line)
+
+    result = run(map=strict, reduce="sum", input=str(books), output=str(tmp_path / "out"), on_error="skip:1", workers=1)
+
+    assert dict(result.rows()) == {"it": 10, "tale": 3}
+    assert [each.record.path for each in result.quarantined] == [str(books / "dora.txt")]
+    assert "ZeroDivisionError" in result.quarantined[0].traceback
+    assert "_quarantine" in left_in(tmp_path / "out")

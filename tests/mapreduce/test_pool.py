@@ -1,0 +1,238 @@
+"""The pool of real worker processes: they die, hang, stop, leak and lie, and the job's output stays the same."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from onerack.codec import decode_file
+from onerack.errors import JobFailed
+from onerack.mapreduce import JobResult, run
+from onerack.mapreduce.messages import JournalRecord, TaskCompleted
+from tests.mapreduce.processes import HASTY, is_alive
+
+Pairs = Iterator[tuple[str, int]]
+
+
+def count_words(books: Path, out: Path, sabotage: Any, **settings: Any) -> JobResult:
+    """Word count, two workers, one map task for each book. `sabotage(path)` runs once, in `carla`'s first attempt."""
+    marker = str(out) + ".sabotaged"
+
+    def words(key: tuple[str, int], line: str) -> Pairs:
+        import os
+
+        if key[0].endswith("carla.txt") and not os.path.exists(marker):
+            open(marker, "w").close()
+            sabotage()
+        for word in line.split():
+            yield word, 1
+
+    settings = {"workers": 2, "split_size": 64, **settings}
+    return run(map=words, reduce="sum", input=str(books), output=str(out), **settings)
+
+
+def repeated_tasks(result: JobResult) -> list[str]:
+    """The tasks whose accepted attempt was not the first."""
+    path = Path(result.directory, "journal.log")
+    decoder = msgspec.msgpack.Decoder(JournalRecord)
+    records = [decoder.decode(payload) for payload in decode_file(path.read_bytes(), str(path))]
+    completed = [record.attempt for record in records if isinstance(record, TaskCompleted)]
+    return [attempt.task for attempt in completed if attempt.number > 1]
+
+
+def test_a_killed_worker_costs_only_its_running_task(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    def sabotage() -> None:
+        import os
+
+        os.kill(os.getpid(), 9)
+
+    result = count_words(books, tmp_path / "out", sabotage)
+
+    assert dict(result.rows()) == word_counts
+    assert repeated_tasks(result) == ["m2"]
+    assert (result.retries, result.workers_lost) == (1, 1)
+
+
+def test_a_task_that_ends_its_process_is_run_again(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    def sabotage() -> None:
+        import os
+
+        os._exit(3)
+
+    assert dict(count_words(books, tmp_path / "out", sabotage).rows()) == word_counts
+
+
+def test_a_task_that_always_ends_its_process_fails_the_job_and_names_the_record(books: Path, tmp_path: Path) -> None:
+    def words(key: Any, line: str) -> Pairs:
+        if line == "the tale of berta":
+            import os
+
+            os._exit(3)
+        yield line, 1
+
+    with pytest.raises(JobFailed, match=r"exit status 3[\s\S]*berta\.txt, byte 0, number 0") as failed:
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), workers=2, split_size=64)
+
+    assert failed.value.cause == "exit"
+    assert sorted(os.listdir(tmp_path)) == ["books", "home"]
+
+
+def test_a_stopped_worker_is_silent_and_replaced(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    def sabotage() -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    result = count_words(books, tmp_path / "out", sabotage, config=HASTY)
+
+    assert dict(result.rows()) == word_counts
+    assert repeated_tasks(result) == ["m2"]
+
+
+def test_a_worker_in_a_long_c_call_is_silent_and_not_dead(
+    books: Path, tmp_path: Path, word_counts: dict[str, int]
+) -> None:
+    def sabotage() -> None:
+        import time
+
+        began = time.monotonic()
+        length = 20_000_000
+        while (
+            time.monotonic() - began < 1.5
+        ):  # One call of sum() holds the interpreter's lock from its start to its end.
+            began = time.monotonic()
+            sum(range(length))
+            length *= 2
+
+    result = count_words(books, tmp_path / "out", sabotage, config=HASTY)
+
+    assert dict(result.rows()) == word_counts
+    assert result.retries == 0
+
+
+def test_a_hanging_task_is_killed_at_its_stall_deadline(
+    books: Path, tmp_path: Path, word_counts: dict[str, int]
+) -> None:
+    def sabotage() -> None:
+        import signal
+        import time
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(1000)
+
+    config = msgspec.structs.replace(HASTY, task_stall_timeout_s=1.0)
+    result = count_words(books, tmp_path / "out", sabotage, config=config)
+
+    assert dict(result.rows()) == word_counts
+    assert repeated_tasks(result) == ["m2"]
+
+
+def test_a_killed_nursery_is_started_again(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
+    def sabotage() -> None:
+        import os
+        import time
+
+        os.kill(os.getppid(), 9)
+        time.sleep(1000)  # The kernel ends this process with its parent.
+
+    assert dict(count_words(books, tmp_path / "out", sabotage).rows()) == word_counts
+
+
+def test_what_user_code_has_started_ends_with_the_job(books: Path, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def sabotage() -> None:
+        import os
+        import signal
+        import time
+
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for leaves_the_group in (False, True):
+            if os.fork() == 0:
+                if leaves_the_group:
+                    os.setsid()
+                with open(pids, "a") as file:
+                    file.write(f"{os.getpid()}\n")
+                time.sleep(1000)
+                os._exit(0)
+        while not pids.exists() or pids.read_text().count("\n") < 2:
+            time.sleep(0.01)
+
+    count_words(books, tmp_path / "out", sabotage)
+
+    started = [int(line) for line in pids.read_text().split()]
+    assert len(started) == 2
+    assert not [pid for pid in started if is_alive(pid)]
+
+
+def test_user_code_reads_no_input_and_prints_into_its_log(books: Path, tmp_path: Path) -> None:
+    def words(key: Any, line: str) -> Pairs:
+        import sys
+
+        print("read", repr(sys.stdin.read()))
+        yield line, 1
+
+    result = run(map=words, reduce="sum", input=str(books / "anna.txt"), output=str(tmp_path / "out"))
+
+    logs = Path(result.directory, "logs")
+    assert (logs / "m0.1.log").read_text() == "read ''\n" * 2
+    assert [path.name for path in logs.iterdir()] == ["m0.1.log"], "attempts that print nothing leave no file"
+
+
+def test_taking_too_much_memory_at_once_is_a_memory_error_with_the_users_line(books: Path, tmp_path: Path) -> None:
+    def greedy(key: Any, line: str) -> Pairs:
+        yield line, len(bytearray(4 << 30))
+
+    with pytest.raises(JobFailed, match=r"in greedy[\s\S]*MemoryError") as failed:
+        run(map=greedy, reduce="sum", input=str(books), output=str(tmp_path / "out"), workers=2, memory="128MB")
+
+    assert failed.value.cause == "memory"
+
+
+def test_the_watch_ends_a_worker_that_lifts_its_own_limit(books: Path, tmp_path: Path) -> None:
+    def greedy(key: Any, line: str) -> Pairs:
+        import resource
+        import time
+
+        if line != "the tale of dora":
+            return
+        resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))
+        hoard = []
+        while True:
+            hoard.append(b"x" * (32 << 20))
+            time.sleep(0.02)
+            yield line, 1
+
+    with pytest.raises(JobFailed, match=r"share of the job's memory is 64 MiB[\s\S]*dora\.txt") as failed:
+        run(
+            map=greedy, reduce="sum", input=str(books), output=str(tmp_path / "out"),
+            workers=1, memory="64MB", config=HASTY,
+        )  # fmt: skip
+
+    assert failed.value.cause == "memory"
+
+
+def test_tiny_tasks_cost_the_parent_little(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    tasks = 200
+    for number in range(tasks):
+        (folder / f"{number:04d}").write_text("a\n")
+
+    def words(key: Any, line: str) -> Pairs:
+        yield line, 1
+
+    def go(path: Path, out: str) -> float:
+        began = time.process_time()
+        run(map=words, reduce="sum", reducers=1, input=str(path), output=str(tmp_path / out), split_size=1)
+        return time.process_time() - began
+
+    alone = go(folder / "0000", "one")
+    assert (go(folder, "all") - alone) / tasks < 0.0015
