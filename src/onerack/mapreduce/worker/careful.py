@@ -21,14 +21,13 @@ from onerack.mapreduce.context import add_counts
 from onerack.mapreduce.inputs.reader import SplitReader
 from onerack.mapreduce.inputs.records import ByteBlock, OnBad, preview_of
 from onerack.mapreduce.messages import RecordAt
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
+from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, HELD_PAIRS_MAX, Attempt
 from onerack.mapreduce.worker.batches import is_table, pairs_of_table
 from onerack.mapreduce.worker.byte_records import byte_records, count_records
 from onerack.mapreduce.worker.emissions import EmissionCheck
 from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
 from onerack.mapreduce.worker.map_output import MapOutput
 
-HELD_PAIRS_MAX = 4 * DRAIN_PAIRS
 WAITING_PAIRS = 4_096
 """Pairs of good records that are checked together: a check costs the same for one as for a hundred."""
 BY_RECORDS_FROM = 3
@@ -164,7 +163,7 @@ class Careful:
 
 def as_pairs(emitted: list[Any]) -> list[Any]:
     """With the rows of tables as pairs."""
-    if not any(map(is_table, emitted)):
+    if not emitted or not is_table(emitted[0]):  # One among pairs is no pair, and will be called so.
         return emitted
     return [pair for each in emitted for pair in (pairs_of_table(each) if is_table(each) else [each])]
 

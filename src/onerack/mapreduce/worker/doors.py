@@ -1,8 +1,8 @@
 """The doors: how the records of a split reach user code, at full speed.
 
 The idea: Python's own loop over a generator costs more than the generator. So the loops here are C's: `map` calls the
-user's function, `chain` runs through what it yields, `islice` and `list` gather 65,536 pairs at a time, and no line
-of ours runs in between (measured in the notes, section 7). The price: an exception says nothing about its record.
+user's function, `chain` runs through what it yields, `islice` and `list` gather some thousand pairs at a time, and no
+line of ours runs in between (the notes, section 7). The price: an exception says nothing about its record.
 That is what tracked attempts (careful.py) are for.
 
 The rule: a door emits the pairs of all records in the order of the split, and nobody learns less of the progress

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onerack.errors import BadKey
-from onerack.mapreduce.calls import check_pair
+from onerack.mapreduce.calls import check_pairs
 from onerack.mapreduce.columns import KeyKind
 from onerack.mapreduce.keys import encode_keys
 from onerack.mapreduce.loaded import LoadedJob
@@ -39,8 +39,7 @@ class EmissionCheck:
         """Raises what is wrong with one of `pairs`: BadPair and its kin, or what the user's own functions raise."""
         if not pairs:
             return
-        for pair in pairs:
-            check_pair(pair, self._job.door)
+        check_pairs(pairs, self._job.door)
         if self._reducers == 0:
             return  # A map-only job writes what it emits; every writer takes every pair, or says itself what not.
         keys, values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -14,16 +14,15 @@ from collections.abc import Iterator
 from itertools import chain, islice, repeat, starmap
 from typing import Any
 
-from onerack.mapreduce.calls import Pairs, ReduceCall, check_pair
+from onerack.mapreduce.calls import Pairs, ReduceCall, check_pairs
 from onerack.mapreduce.inputs.records import PREVIEW_CHARACTERS
 from onerack.mapreduce.messages import RecordAt
 from onerack.mapreduce.outputs.writer import PartWriter
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
+from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, HELD_PAIRS_MAX, Attempt
 from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
 
 Group = tuple[Any, Iterator[Any]]
 REMEMBERED_VALUES_MAX = 100_000
-HELD_PAIRS_MAX = 4 * DRAIN_PAIRS
 
 
 def each_value(key: Any, values: Iterator[Any]) -> Pairs:
@@ -40,9 +39,7 @@ def reduce_all(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], 
 
 def write(attempt: Attempt, pairs: list[Any], writer: PartWriter, name: str = "reduce") -> None:
     """Pairs of user code to the part. Raises: BadPair."""
-    if set(map(type, pairs)) != {tuple} or set(map(len, pairs)) != {2}:
-        for pair in pairs:
-            check_pair(pair, name)
+    check_pairs(pairs, name)
     writer.write_pairs(pairs)
     attempt.probe.records_out += len(pairs)
 
@@ -127,8 +124,7 @@ def _reduce_one(attempt: Attempt, function: ReduceCall, group: Group, record: Re
     try:
         emissions = iter(function(*group))
         while taken := list(islice(emissions, DRAIN_PAIRS)):
-            for pair in taken:
-                check_pair(pair, "reduce")
+            check_pairs(taken, "reduce")
             held += taken
             if len(held) > HELD_PAIRS_MAX:
                 let_go = True

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from onerack.mapreduce.calls import check_pair
+from onerack.mapreduce.calls import check_pairs
 from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.messages import Part, Section
 from onerack.mapreduce.outputs.writer import PartWriter, open_part
@@ -86,9 +86,7 @@ class ToPart:
         self.target: Any = open_attempt_part(attempt)
 
     def add_pairs(self, pairs: list[Any]) -> None:
-        if set(map(type, pairs)) != {tuple} or set(map(len, pairs)) != {2}:
-            for pair in pairs:
-                check_pair(pair, self._door)
+        check_pairs(pairs, self._door)
         self.target.write_pairs(pairs)
         self._probe.bytes_out = self.target.bytes_written
 
