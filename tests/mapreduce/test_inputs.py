@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from onerack.errors import InputError, UsageError
-from onerack.mapreduce.inputs import chunks, compression, line_reader, split_reader
+from onerack.mapreduce.inputs import chunks, compression, split_reader
 from onerack.mapreduce.inputs.plan import plan
 from onerack.mapreduce.inputs.reader import RecordUnreadable, open_split
 from onerack.mapreduce.messages import Fragment, InputFormat, RecordAt, Split
@@ -36,10 +36,9 @@ Bad = tuple[int, int, bytes]
 @pytest.fixture(autouse=True)
 def small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of some bytes, so that small inputs meet every border: of blocks, of reads, of joined files."""
-    monkeypatch.setattr(split_reader, "BLOCK_BYTES_MIN", 16)
+    monkeypatch.setattr(split_reader.SplitReader, "block_bytes", 13)
     monkeypatch.setattr(chunks, "_SLACK_BYTES", 3)
     monkeypatch.setattr(chunks, "_WINDOW_BYTES", 4)
-    monkeypatch.setattr(line_reader.LineReader.stretches, "__defaults__", (11,))
 
 
 def write(directory: Path, name: str, content: bytes) -> str:
@@ -232,6 +231,24 @@ def test_batches_hold_what_records_hold(tmp_path: Path, content: bytes, size: in
         assert found == [(*key, value) for key, value in expected]
 
 
+def test_a_mapped_scan_keeps_one_block_in_memory(tmp_path: Path) -> None:
+    def mapped_kib() -> int:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssFile"))
+
+    path = write(tmp_path, "a.txt", (b"x" * 99 + b"\n") * (1 << 18))
+    before = mapped_kib()
+    views, most = [], 0
+    for block in open_split(cut(path, 1 << 30)[0], InputFormat()).byte_blocks(1 << 20):
+        assert isinstance(block.data, memoryview)
+        assert bytes(block.data).count(b"\n") * 100 == len(block.data)
+        views.append(block.data)
+        most = max(most, mapped_kib() - before)
+    assert len(views) > 20
+    assert most < 8 << 10
+    assert bytes(views[3][:5]) == b"xxxxx"  # A view that somebody holds stays what it was.
+
+
 def test_a_line_without_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "LINE_BYTES_MAX", 64)
     monkeypatch.setattr(compression, "PIECE_BYTES", 50)
@@ -361,7 +378,6 @@ def test_fixed_records(tmp_path: Path, count: int, record: int, rest: int, size:
     expected = [((path, i * record), content[i * record : (i + 1) * record]) for i in range(count)]
     bad: list[Bad] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onerack.mapreduce.inputs.fixed.BLOCK_BYTES", 16)
         assert records(cut(path, size), format, bad) == expected
         for mapped in (1, 1 << 20):
             patch.setattr("onerack.mapreduce.inputs.fixed.MAPPED_BYTES_MIN", mapped)
@@ -465,10 +481,8 @@ def test_csv_with_quoted_newlines_is_one_split(
     format = InputFormat("csv")
     splits = splits_of([path], format, size)
     assert len(splits) == 1
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onerack.mapreduce.inputs.csv_reader.BLOCK_BYTES", 13)
-        found = records(splits, format)
-        blocks = list(open_split(splits[0], format).byte_blocks(17))
+    found = records(splits, format)
+    blocks = list(open_split(splits[0], format).byte_blocks(17))
     assert [value for _, value in found] == [dict(zip("xyz", row, strict=True)) for row in rows]
     raw = Path(path).read_bytes()
     for (_, offset), value in found:

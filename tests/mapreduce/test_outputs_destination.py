@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,31 @@ def test_a_mount_point_is_filled_file_by_file(tmp_path: Path, monkeypatch: pytes
     destination.commit(parts, {})
     assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000.tsv", "out/part-00001.tsv"]
     assert moved[-1] == "_SUCCESS"
+
+
+def test_a_mount_point_that_fills_up_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    destination = open_destination(str(tmp_path / "out"), overwrite=False, job="job")
+    parts = [part_of(destination, 0), part_of(destination, 1)]
+    move, rename = shutil.move, os.rename
+
+    def elsewhere(source: str, target: str) -> None:
+        if not source.endswith(".staging"):
+            return rename(source, target)
+        raise OSError(errno.EXDEV, "another file system")
+
+    def full(source: str, target: str) -> None:
+        if target.endswith("out/part-00001.tsv"):
+            Path(target).write_bytes(b"r")  # what a copy leaves when the disk is full
+            raise OSError(errno.ENOSPC, "full")
+        move(source, target)
+
+    monkeypatch.setattr(os, "rename", elsewhere)
+    monkeypatch.setattr(shutil, "move", full)
+    with pytest.raises(StorageFull, match="out/part-00001"):
+        destination.commit(parts, {})
+    destination.abort()
+    assert tree(tmp_path) == ["out"]
 
 
 def test_directories_that_must_not_be_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

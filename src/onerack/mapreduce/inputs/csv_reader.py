@@ -21,7 +21,7 @@ from onerack.mapreduce.inputs.line_reader import LineReader
 from onerack.mapreduce.inputs.lines import BYTES, LineCodec, line_codec
 from onerack.mapreduce.inputs.records import ByteBlock, OnBad, Piece
 from onerack.mapreduce.inputs.sources import Source
-from onerack.mapreduce.inputs.split_reader import BATCH_BYTES, BLOCK_BYTES, BYTE_BLOCK_BYTES
+from onerack.mapreduce.inputs.split_reader import BATCH_BYTES, BYTE_BLOCK_BYTES
 from onerack.mapreduce.messages import Fragment, InputFormat, Split
 
 HEADER_BYTES = 64 * 1024
@@ -54,7 +54,7 @@ class CsvReader(LineReader):
     # ------------------------------------------------------------------------------------ doors
 
     def pieces(self, on_bad: OnBad | None) -> Iterator[Piece]:
-        for names, rows in self._named(BLOCK_BYTES):
+        for names, rows in self._named(self.block_bytes):
             good = self._good(names, rows, on_bad)
             wanted = self._wanted(names)
             if wanted is None:

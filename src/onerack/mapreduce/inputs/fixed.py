@@ -20,7 +20,7 @@ from onerack.mapreduce.inputs.chunks import MAPPED_BYTES_MIN, Chunk, MappedFile,
 from onerack.mapreduce.inputs.compression import compression_of
 from onerack.mapreduce.inputs.records import ByteBlock, ByteOrigin, OnBad, PathOffsets, Piece
 from onerack.mapreduce.inputs.sources import LocalSource, Source
-from onerack.mapreduce.inputs.split_reader import BATCH_BYTES, BLOCK_BYTES, BYTE_BLOCK_BYTES, SplitReader
+from onerack.mapreduce.inputs.split_reader import BATCH_BYTES, BYTE_BLOCK_BYTES, SplitReader
 from onerack.mapreduce.messages import Fragment, InputFormat, Split
 
 
@@ -34,7 +34,7 @@ class FixedReader(SplitReader):
     # ------------------------------------------------------------------------------------ doors
 
     def pieces(self, on_bad: OnBad | None) -> Iterator[Piece]:
-        for path, chunk in self._records(BLOCK_BYTES):
+        for path, chunk in self._records(self.block_bytes):
             yield self._piece(path, chunk, on_bad)
 
     def _piece(self, path: str, chunk: Chunk, on_bad: OnBad | None) -> Piece:

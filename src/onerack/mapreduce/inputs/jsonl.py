@@ -37,7 +37,7 @@ class JsonlReader(LineReader):
         self._is_utf8 = self.codec.body.encoding == "utf-8" and format.errors == "strict"
 
     def pieces(self, on_bad: OnBad | None) -> Iterator[Piece]:
-        for stretch in self.stretches():
+        for stretch in self.stretches(self.block_bytes):
             yield self._piece(stretch, on_bad)
 
     def _piece(self, stretch: Stretch, on_bad: OnBad | None) -> Piece:

@@ -20,7 +20,7 @@ from onerack.mapreduce.inputs.chunks import Chunk
 from onerack.mapreduce.inputs.lines import LineCodec, line_codec
 from onerack.mapreduce.inputs.records import ByteBlock, ByteOrigin, PathOffsets
 from onerack.mapreduce.inputs.sources import Source, is_remote, local_path
-from onerack.mapreduce.inputs.split_reader import BLOCK_BYTES, BYTE_BLOCK_BYTES, SplitReader
+from onerack.mapreduce.inputs.split_reader import BYTE_BLOCK_BYTES, SplitReader
 from onerack.mapreduce.messages import Fragment, InputFormat, Split
 
 UNDECODABLE: Final = (
@@ -48,7 +48,7 @@ class LineReader(SplitReader):
     def byte_blocks(self, block_bytes: int = BYTE_BLOCK_BYTES) -> Iterator[ByteBlock]:
         return self.over_fragments(partial(self.line_blocks, codec=self.codec, block_bytes=block_bytes))
 
-    def stretches(self, chunk_bytes: int = BLOCK_BYTES) -> Iterator[Stretch]:
+    def stretches(self, chunk_bytes: int) -> Iterator[Stretch]:
         """All lines of the split, in order."""
         joined: list[tuple[str, bytes]] = []
         size = 0

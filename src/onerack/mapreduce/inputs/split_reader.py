@@ -29,10 +29,6 @@ from onerack.mapreduce.inputs.records import (
 from onerack.mapreduce.inputs.sources import LocalSource, Source, open_source
 from onerack.mapreduce.messages import Fragment, InputFormat, RecordAt, Split
 
-BLOCK_BYTES: Final = 128 * 1024
-"""Input read for one block of records."""
-BLOCK_BYTES_MIN: Final = 64 * 1024
-"""Pieces are gathered to blocks of at least this size."""
 BYTE_BLOCK_BYTES: Final = 8 * 1024 * 1024
 BATCH_BYTES: Final = 1024 * 1024
 
@@ -42,6 +38,8 @@ Made = TypeVar("Made")
 class SplitReader(ABC):
     """Reads one split, once, through one of three doors."""
 
+    block_bytes = 128 * 1024
+    """Input of one block of records; pieces of less than half of it are gathered."""
     reads_empty_files = False
     """Whether a file without bytes has a record."""
 
@@ -64,7 +62,7 @@ class SplitReader(ABC):
                 continue
             waiting.append(piece)
             size += piece.size_bytes
-            if size >= BLOCK_BYTES_MIN:
+            if 2 * size >= self.block_bytes:
                 yield RecordBlock(waiting)
                 waiting, size = [], 0
         if waiting:

@@ -33,7 +33,7 @@ class TextReader(LineReader):
     """Lines of text."""
 
     def pieces(self, on_bad: OnBad | None) -> Iterator[Piece]:
-        for stretch in self.stretches():
+        for stretch in self.stretches(self.block_bytes):
             yield self._piece(stretch, on_bad)
 
     def _piece(self, stretch: Stretch, on_bad: OnBad | None) -> Piece:

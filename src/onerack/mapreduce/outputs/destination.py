@@ -107,10 +107,27 @@ class LocalDestination(Destination):
             shutil.rmtree(self._aside, ignore_errors=True)
 
     def _move_in(self) -> None:
-        """The output directory is a mount point, which has to stay: file by file, `_SUCCESS` last."""
-        for name in sorted(os.listdir(self.staging), key=lambda name: (name == SUCCESS, name)):
-            shutil.move(os.path.join(self.staging, name), os.path.join(self.url, name))
+        """The output directory is a mount point, which has to stay: file by file, `_SUCCESS` last, or none at all."""
+        moved: list[str] = []
+        try:
+            for name in sorted(os.listdir(self.staging), key=lambda name: (name == SUCCESS, name)):
+                moved.append(os.path.join(self.url, name))
+                with storing(moved[-1]):
+                    shutil.move(os.path.join(self.staging, name), moved[-1])
+        except BaseException:
+            for path in moved:
+                _remove(path)
+            raise
         os.rmdir(self.staging)
+
+
+def _remove(path: str) -> None:
+    """Removes what this job has just put there, if it got there."""
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _entries(path: str) -> list[str]:
@@ -129,6 +146,8 @@ def _check_output(path: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputExists(f"{path}: the output directory exists and is not empty; {OVERWRITE}")
+    if os.path.ismount(path) and path != "/":
+        raise UsageError(f"{path} is a mount point and not empty, so it cannot be replaced; choose a directory in it")
     kept = {"/": "the root directory", os.path.expanduser("~"): "the home directory"}
     here = os.getcwd()
     if here == path or here.startswith(path + os.sep):

@@ -65,10 +65,10 @@ class PartWriter:
             self.rows += len(pairs)
 
     def write_raw(self, buffer: Any, rows: int = 0) -> None:
-        """Bytes that are already in the output's format; `buffer` must not change afterwards."""
+        """Any contiguous buffer of bytes in the output's own format; it must not change afterwards."""
         if isinstance(self._form, Parquet | PairsForm):
             raise UsageError("raw bytes cannot be written into a parquet or pairs file")
-        self._sink.write(buffer)
+        self._sink.write(memoryview(buffer).cast("B"))
         self.rows += rows
 
     def close(self) -> Part:
