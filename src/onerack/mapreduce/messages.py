@@ -73,7 +73,8 @@ class InputFormat(msgspec.Struct, frozen=True):
     record_bytes: int = 0
     """`fixed` only: the size of a record."""
     options: dict[str, Any] = {}
-    """`csv`: delimiter, quotechar, header (true), columns. `parquet`: columns."""
+    """`csv`: delimiter, quotechar, header (true), columns, newlines_in_values (true: a file is one split).
+    `parquet`: columns."""
 
 
 # ---------------------------------------------------------------------------------------------- what to run
@@ -239,7 +240,8 @@ class Register(msgspec.Struct, frozen=True, tag="register"):
     """Whether its map output outlives it: True on one machine (a shared disk), False on a rack."""
     running: AttemptId | None = None
     seen: int | None = None
-    """As in `Heartbeat`. A worker that counts (not None) bears a name that no other process ever had."""
+    """As in `Heartbeat`. A worker that counts (not None) bears a name that no other process ever had; a host whose
+    workers do not count may give a name again once the master has taken the `WorkerLost` of its last bearer."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
@@ -365,11 +367,13 @@ class Dismiss(msgspec.Struct, frozen=True, tag="dismiss"):
     """The master does not count on this worker: it was silent for too long, or was never heard of.
 
     The host of an embedded worker kills the process and starts another. A rack's worker ends what it runs and
-    registers again.
+    registers again, unless it has seen a higher `order` since: then the master counts on it after all.
     """
 
     worker: str
     reason: str
+    order: int = 0
+    """The highest order given to anybody when this was said."""
 
 
 # ---------------------------------------------------------------------------------------------- client -> master
