@@ -35,13 +35,14 @@ from onerack.mapreduce.messages import (
     Metrics,
     OutputFormat,
 )
+from onerack.mapreduce.nursery_process import NurseryProcess
 from onerack.mapreduce.request import Request
 from onerack.mapreduce.result import JobResult
-from onerack.mapreduce.server import EmbeddedRack
 
 if TYPE_CHECKING:
     from onerack.mapreduce.inputs.plan import Plan
     from onerack.mapreduce.outputs.place import Destination
+    from onerack.mapreduce.server import EmbeddedRack
 
 PARTITION_BYTES = 128 * MIB
 """By default there are so many reduce partitions that one has about this much of the input."""
@@ -68,6 +69,7 @@ class JobRun:
         """The last one of each stage."""
         self._submitted = False
         self._accelerated = False
+        self._nursery: NurseryProcess | None = None
         self._rack: EmbeddedRack | None = None
         self._destination: Destination | None = None
         self.job, self._directory = history.create_job()
@@ -102,10 +104,12 @@ class JobRun:
 
     def _run(self, interruption: Interruption) -> JobResult:
         request = self._request
-        self._rack = EmbeddedRack(self._directory / "workers", request.config)
-        # Imported only now, because they bring numpy and pyarrow: the nursery imports the same beside us.
+        self._nursery = NurseryProcess()
+        # Imported only now: they bring asyncio, numpy and pyarrow, and beside us the nursery imports as much.
         from onerack.mapreduce.outputs.destination import open_destination
+        from onerack.mapreduce.server import EmbeddedRack
 
+        self._rack = EmbeddedRack(self._nursery, self._directory / "workers", request.config)
         self._destination = open_destination(request.output, overwrite=request.overwrite, job=self.job)
         planned = self._plan()
         self._tell(warnings=planned.warnings)
@@ -271,6 +275,8 @@ class JobRun:
         """Ends all processes, then removes what they have written. A failed job keeps what `onerack debug` needs."""
         if self._rack is not None:
             self._rack.close()
+        elif self._nursery is not None:
+            self._nursery.stop(0.0, ())
         if self._destination is not None:
             self._destination.abort()
         if not self._submitted:

@@ -48,9 +48,9 @@ _CANCEL_WAIT_S = 0.5
 
 
 class EmbeddedRack:
-    """Master and workers. The constructor starts the nursery and does not wait for it; `close` ends everything."""
+    """Master and workers. `directory` is made for the workers' own files. `close` ends everything, `nursery` too."""
 
-    def __init__(self, directory: Path, config: MapReduceConfig) -> None:
+    def __init__(self, nursery: NurseryProcess, directory: Path, config: MapReduceConfig) -> None:
         directory.mkdir()
         self._directory = directory
         self._config = config
@@ -60,7 +60,7 @@ class EmbeddedRack:
         self._failure: OnerackError | None = None
         self._grace_s = 0.0
         self._started = threading.Event()
-        self._nursery = NurseryProcess()
+        self._nursery = nursery
         self._thread = threading.Thread(target=self._live, name="onerack-rack", daemon=True)
         self._thread.start()
         self._started.wait()

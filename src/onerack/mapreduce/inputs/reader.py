@@ -13,7 +13,6 @@ from onerack.mapreduce.inputs.csv_reader import CsvReader
 from onerack.mapreduce.inputs.fixed import FixedReader
 from onerack.mapreduce.inputs.jsonl import JsonlReader
 from onerack.mapreduce.inputs.pairs import PairsReader
-from onerack.mapreduce.inputs.parquet import ParquetReader
 from onerack.mapreduce.inputs.records import ByteBlock, OnBad, RecordBlock, RecordUnreadable
 from onerack.mapreduce.inputs.split_reader import SplitReader
 from onerack.mapreduce.inputs.text import TextReader
@@ -27,7 +26,6 @@ READERS: Final[dict[str, type[SplitReader]]] = {
     "file": WholeReader,
     "jsonl": JsonlReader,
     "csv": CsvReader,
-    "parquet": ParquetReader,
     "fixed": FixedReader,
     "pairs": PairsReader,
 }
@@ -35,4 +33,9 @@ READERS: Final[dict[str, type[SplitReader]]] = {
 
 def open_split(split: Split, format: InputFormat) -> SplitReader:
     """The reader of one split. Raises: UsageError: the format's settings make no sense."""
+    if format.name == "parquet":
+        # Imported when needed: Arrow's Parquet brings all of its remote file systems, which every worker would pay for.
+        from onerack.mapreduce.inputs.parquet import ParquetReader
+
+        return ParquetReader(split, format)
     return READERS[format.name](split, format)
