@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from onerack.errors import UsageError
 from onerack.mapreduce.jobs.door import BuiltinJob
 from onerack.mapreduce.jobs.grep import Grep
+from onerack.mapreduce.jobs.invertedindex import InvertedIndex
+from onerack.mapreduce.jobs.sort import Sort
 from onerack.mapreduce.jobs.teragen import TeraGen
 from onerack.mapreduce.jobs.terasort import TeraSort
 from onerack.mapreduce.jobs.teravalidate import TeraValidate
@@ -27,6 +29,8 @@ from onerack.mapreduce.jobs.wordcount import WordCount
 BUILTINS: dict[str, type[BuiltinJob]] = {
     "wordcount": WordCount,
     "grep": Grep,
+    "invertedindex": InvertedIndex,
+    "sort": Sort,
     "terasort": TeraSort,
     "teragen": TeraGen,
     "teravalidate": TeraValidate,

@@ -48,6 +48,12 @@ def binary_array(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int32]) ->
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 
 
+def list_array(starts: npt.NDArray[np.int64], items: Any) -> Any:
+    """A list array: list i holds items[starts[i] : starts[i + 1]]."""
+    offsets: Any = pa.array(starts.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, items)
+
+
 def bytes_list(array: Any) -> list[bytes]:
     """The rows as Python bytes; several times faster than `to_pylist`."""
     rows = rows_of(array)

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import sys
 
-KERNELS = ("crc32", "order", "table", "words")
+KERNELS = ("crc32", "order", "postings", "table", "words")
 """The files of `compiled/`."""
 
 

@@ -19,7 +19,7 @@ from onerack.mapreduce.kernels.compiler import available
 
 _LIMIT = 1 << 63
 _CACHE_LINE = 64
-_ROWS_START = 1 << 12
+_ROWS_START = 1 << 13
 _NO_NUMBERS = np.empty(0, np.int32)
 
 
@@ -87,7 +87,6 @@ class Table:
     def clear(self) -> None:
         """Empties the table and gives its memory back."""
         self._slots = _aligned(2 * _ROWS_START)
-        self._slots[:] = 0
         self._rows = _aligned(_ROWS_START * self._compiled.ROW_WORDS)
         self._strings = np.empty(_ROWS_START * 16, np.uint8)
         self._state = np.zeros(3, np.int64)
@@ -153,15 +152,14 @@ class Table:
         row_words = self._compiled.ROW_WORDS
         if self.rows + batch > len(self._slots) // 2:
             slots = _aligned(2 * len(self._slots))
-            slots[:] = 0
             self._compiled.move_slots(self._slots, slots)
             self._slots = slots
         if self.rows + batch > len(self._rows) // row_words:
-            rows = _aligned(len(self._rows) * 3 // 2 // row_words * row_words)
+            rows = _aligned(2 * len(self._rows))
             rows[: self.rows * row_words] = self._rows[: self.rows * row_words]
             self._rows = rows
         if self.string_bytes + string_bytes > len(self._strings):
-            strings = np.empty(len(self._strings) * 3 // 2 + string_bytes, np.uint8)
+            strings = np.empty(2 * len(self._strings) + string_bytes, np.uint8)
             strings[: self.string_bytes] = self._strings[: self.string_bytes]
             self._strings = strings
 
@@ -181,8 +179,9 @@ class Table:
 
 
 def _aligned(words: int) -> npt.NDArray[np.uint64]:
-    """An array of 64-bit words that starts at a cache line, so that no table row straddles two."""
+    """Zeros, from the start of a cache line on, so that no table row straddles two."""
     spare = _CACHE_LINE // 8
-    whole = np.empty(words + spare, np.uint64)
+    # Zeroed memory comes from the kernel page by page as it is touched; filling it here would touch it twice.
+    whole = np.zeros(words + spare, np.uint64)
     skip = -(whole.ctypes.data // 8) % spare
     return whole[skip : skip + words]

@@ -22,11 +22,11 @@ BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 """Input bytes; a memory-mapped file or an Arrow buffer is read-only."""
 OFFSETS = types.Array(types.int32, 1, "C", readonly=True)
 """Arrow's 32-bit offsets: row i is data[offsets[i] : offsets[i + 1]]."""
+INT32 = types.Array(types.int32, 1, "C", readonly=True)
 INT64 = types.Array(types.int64, 1, "C", readonly=True)
-INT64_OUT = types.Array(types.int64, 1, "C")
 INT32_OUT = types.Array(types.int32, 1, "C")
+INT64_OUT = types.Array(types.int64, 1, "C")
 UINT8_OUT = types.Array(types.uint8, 1, "C")
-UINT32 = types.Array(types.uint32, 1, "C", readonly=True)
 UINT32_OUT = types.Array(types.uint32, 1, "C")
 UINT64_OUT = types.Array(types.uint64, 1, "C")
 

@@ -1,4 +1,4 @@
-"""Five machine instructions that numba has no name for.
+"""Six machine instructions that numba has no name for.
 
 The idea: words are short, so what counts is how many bytes one step looks at. Loads of 8 unaligned bytes hash and
 compare a word in one or two steps; a vector compare turns 64 bytes into a 64-bit mask of blanks; a prefetch asks for
@@ -41,6 +41,18 @@ def load_u64(typing: Any, array: Any, index: Any) -> Any:
         return builder.load(builder.bitcast(address, _WORD.as_pointer()), align=1)
 
     return types.uint64(array, types.int64), codegen
+
+
+@_instruction
+def store_u64(typing: Any, array: Any, index: Any, number: Any) -> Any:
+    """Writes 8 bytes at `index`, the lowest first. Requires: index + 8 <= len(array)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], builder.bitcast(address, _WORD.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.uint64), codegen
 
 
 @_instruction
