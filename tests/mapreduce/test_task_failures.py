@@ -83,12 +83,13 @@ def test_an_untracked_attempt_fails_without_a_record(name: str, tmp_path: Path, 
     assert run.left_over() == []
 
 
+@pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_tracked_attempt_names_the_record(name: str, tmp_path: Path, lines: Path) -> None:
+def test_a_tracked_attempt_names_the_record(name: str, number: int, tmp_path: Path, lines: Path) -> None:
     fail, cause, said = FAILURES[name]
     run = SequentialRun(job_that_fails(fail), tmp_path, [lines])
 
-    found = failure(run.map(number=2, tracked=True))
+    found = failure(run.map(number=number, tracked=True))
 
     assert found.cause == cause
     assert said in found.message
@@ -127,7 +128,8 @@ def test_one_bad_record_too_many_ends_the_attempt_for_good(tmp_path: Path, lines
     assert "no good" in found.message
 
 
-def test_an_accident_is_not_a_bad_record(tmp_path: Path, lines: Path) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_an_accident_is_not_a_bad_record(number: int, tmp_path: Path, lines: Path) -> None:
     accidents = iter([True])
 
     def fail() -> Any:
@@ -137,7 +139,7 @@ def test_an_accident_is_not_a_bad_record(tmp_path: Path, lines: Path) -> None:
 
     run = SequentialRun(job_that_fails(fail), tmp_path, [lines], reducers=1)
 
-    maps = [completed(run.map(number=2, tracked=True))]
+    maps = [completed(run.map(number=number, tracked=True))]
 
     assert maps[0].counters == {"seen": 6}
     assert "good\t2" in run.lines_of(run.reduces(maps)[0].parts[0].path)
@@ -187,7 +189,7 @@ def test_what_is_skipped_is_not_given_to_user_code(tmp_path: Path, lines: Path) 
     ]
 
 
-def test_a_tracked_attempt_notes_the_record_before_the_call(tmp_path: Path, lines: Path) -> None:
+def test_from_the_third_attempt_on_each_record_is_noted_before_the_call(tmp_path: Path, lines: Path) -> None:
     noted: list[RecordAt | None] = []
 
     def each(key: Any, line: str) -> None:
@@ -197,12 +199,13 @@ def test_a_tracked_attempt_notes_the_record_before_the_call(tmp_path: Path, line
 
     run = SequentialRun(FunctionJob(map=each, reduce="sum"), tmp_path, [lines])
     completed(run.map())
-    assert noted == [None] * 6
+    completed(run.map(number=2, tracked=True))
+    assert noted == [None] * 12
 
-    report = completed(run.map(number=2, tracked=True))
+    report = completed(run.map(number=3, tracked=True))
 
-    assert [record.number for record in noted[6:] if record] == [0, 1, 2, 3, 4, 5]
-    assert noted[8] == RecordAt(2, str(lines), 4, "bad")
+    assert [record.number for record in noted[12:] if record] == [0, 1, 2, 3, 4, 5]
+    assert noted[14] == RecordAt(2, str(lines), 4, "bad")
     assert read_position(str(tmp_path / "position"), report.attempt) is None
 
 

@@ -36,6 +36,11 @@ class BadRecords:
         """What the reader shall do with a record that cannot be read; None: raise."""
         return self.unreadable if self._skip_max > 0 else None
 
+    @property
+    def has_skips(self) -> bool:
+        """Whether some record must not be given to user code."""
+        return bool(self._skips)
+
     def skip_of(self, number: int) -> Skip | None:
         """What is known of record `number` if it must not be given to user code."""
         return self._skips.get(number)

@@ -1,10 +1,13 @@
-"""The tracked way through the doors: record by record, so that a bad one can be named and set aside.
+"""The tracked way through the doors: so that a bad record can be named and set aside.
 
-The idea: before user code gets a record, the probe notes it where the master finds it if the process dies. What a
-record emits is held back until the record is through and its pairs were checked; only then do pairs and counts
-become the attempt's. `map_block` and `map_batch` have no records: their blocks run whole, as they do at full speed,
-and only a block that fails is cut into records, each given to the function as a block of one. From the third attempt
-on all of them are, because what kills the process leaves no time to cut.
+The idea: what fails once is more often an accident (a worker killed, a disk away) than a bad record, so the second
+attempt of a task is tracked at little cost: it goes block by block as at full speed, but lets a block's pairs out only
+when the block is through. A block that fails is undone and cut into records, which are run one by one. From the third
+attempt on all records are run one by one, because what kills the process leaves no time to cut: before user code gets
+a record, the probe notes it where the master finds it.
+
+One by one means: what a record emits is held back until it is through and its pairs were checked; only then do pairs
+and counts become the attempt's. `map_block` and `map_batch` get each record as a block of one.
 
 The rule: the pairs of good records go out in the order of the split, as if the bad ones were not there. A record
 that emits more than `HELD_PAIRS_MAX` pairs cannot be held back; if it fails after that, the attempt does, and names it.
@@ -14,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from onerack.mapreduce.context import add_counts
 from onerack.mapreduce.inputs.reader import SplitReader
-from onerack.mapreduce.inputs.records import ByteBlock, OnBad, preview_of
+from onerack.mapreduce.inputs.records import ByteBlock, OnBad, RecordBlock, preview_of
 from onerack.mapreduce.messages import RecordAt
 from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, HELD_PAIRS_MAX, Attempt
 from onerack.mapreduce.worker.batches import is_table, pairs_of_table
@@ -31,7 +34,7 @@ from onerack.mapreduce.worker.map_output import MapOutput
 WAITING_PAIRS = 4_096
 """Pairs of good records that are checked together: a check costs the same for one as for a hundred."""
 BY_RECORDS_FROM = 3
-"""The attempt from which on blocks and batches are always cut into records."""
+"""The attempt from which on every record is run alone."""
 
 
 class Unit(NamedTuple):
@@ -141,16 +144,18 @@ class Careful:
             return False
         return True
 
-    def run_whole(self, call: Callable[[], Iterable[Any]]) -> bool:
-        """A block as one call. False: it failed, and left nothing."""
-        context = self._attempt.context
-        self.flush()
+    def run_whole(self, block: RecordBlock | ByteBlock | Any) -> bool:
+        """A block at full speed. False: it failed, or emits too much to hold back; then it left nothing."""
+        context, probe = self._attempt.context, self._attempt.probe
+        pairs: list[Any] = []
         try:
-            pairs: list[Any] = []
-            emissions = iter(call())
+            emissions = iter(_whole(self._attempt, block))
             while taken := list(islice(emissions, DRAIN_PAIRS)):
                 pairs += as_pairs(taken)
-                self._attempt.probe.emitted += len(taken)
+                probe.emitted += len(taken)
+                if len(pairs) > HELD_PAIRS_MAX and isinstance(block, RecordBlock):
+                    context.roll_back()
+                    return False
             self._check(pairs)
         except BaseException:
             context.roll_back()
@@ -174,76 +179,77 @@ def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> Non
         attempt.job.map(reader, out.target, attempt.context)
         return
     careful = Careful(attempt, out)
-    if attempt.job.door == "map":
-        for unit in record_units(attempt, reader, attempt.bad_records.on_bad):
-            careful.run(unit)
-    else:
-        _run_blocks(attempt, reader, careful)
-    careful.flush()
-    attempt.probe.bytes_in = reader.bytes_read
-
-
-def record_units(attempt: Attempt, reader: SplitReader, on_bad: OnBad | None) -> Iterator[Unit]:
-    """The split's records, numbered. `on_bad`: what to do about those that cannot be read."""
     number = 0
-    for block in reader.record_blocks(on_bad):
-        for index, (key, value) in enumerate(zip(block.keys, block.values, strict=True)):
-            record = block.describe(index, number)
-            yield Unit(record, partial(block.raw, index), partial(attempt.job.map, key, value))
-            number += 1
-        attempt.probe.bytes_in = reader.bytes_read
-
-
-def block_units(attempt: Attempt, reader: SplitReader) -> Iterator[Unit]:
-    """The records of a split's blocks or batches, each as a block of its own."""
-    number = 0
-    for block in _blocks(attempt, reader):
-        yield from _units_of(attempt, block, number)
-        number += _size_of(attempt, block)
-
-
-def _run_blocks(attempt: Attempt, reader: SplitReader, careful: Careful) -> None:
-    number = 0
-    by_records = attempt.id.number >= BY_RECORDS_FROM
-    for block in _blocks(attempt, reader):
-        content = block.data if isinstance(block, ByteBlock) else block
+    one_by_one = attempt.id.number >= BY_RECORDS_FROM or attempt.bad_records.has_skips
+    for block in _blocks(attempt, reader, attempt.bad_records.on_bad):
         size = _size_of(attempt, block)
-        if not by_records and careful.run_whole(partial(attempt.job.map, content)):
-            attempt.probe.advance(records=size)
-        else:
+        records_in = attempt.probe.records_in
+        if one_by_one or not careful.run_whole(block):
+            attempt.probe.unwatch()
+            attempt.probe.records_in = records_in
             for unit in _units_of(attempt, block, number):
                 careful.run(unit)
             careful.flush()
+        attempt.probe.unwatch()
+        attempt.probe.records_in = records_in + size
         number += size
         attempt.probe.bytes_in = reader.bytes_read
 
 
-def _blocks(attempt: Attempt, reader: SplitReader) -> Iterator[Any]:
-    """Blocks or batches as they come at full speed."""
-    if attempt.job.door == "map_batch":
+def units(attempt: Attempt, reader: SplitReader, on_bad: OnBad | None) -> Iterator[Unit]:
+    """The split's records, numbered, each as a call to be made. `on_bad`: what to do about unreadable ones."""
+    number = 0
+    for block in _blocks(attempt, reader, on_bad):
+        yield from _units_of(attempt, block, number)
+        number += _size_of(attempt, block)
+
+
+def _blocks(attempt: Attempt, reader: SplitReader, on_bad: OnBad | None) -> Iterator[Any]:
+    """Blocks as they come at full speed: of records, bytes, or a batch's rows."""
+    if attempt.job.door == "map":
+        yield from reader.record_blocks(on_bad)
+    elif attempt.job.door == "map_batch":
         yield from reader.batches()
-        return
-    for block in reader.byte_blocks(attempt.job.block_bytes):
-        attempt.context.path = block.path
-        yield block._replace(data=bytes(block.data))
+    else:
+        for block in reader.byte_blocks(attempt.job.block_bytes):
+            attempt.context.path = block.path
+            yield block._replace(data=bytes(block.data))
 
 
 def _size_of(attempt: Attempt, block: Any) -> int:
+    """How many records a block has."""
+    if isinstance(block, RecordBlock):
+        return len(block)
     if isinstance(block, ByteBlock):
         return count_records(block.data, attempt.spec.input)
     return int(block.num_rows)
 
 
+def _whole(attempt: Attempt, block: Any) -> Iterable[Any]:
+    """What user code emits for a block."""
+    if isinstance(block, RecordBlock):
+        values = iter(block.values)
+        attempt.probe.watch(values, len(block))
+        return chain.from_iterable(map(attempt.job.map, block.keys, values))
+    return attempt.job.map(block.data if isinstance(block, ByteBlock) else block)
+
+
 def _units_of(attempt: Attempt, block: Any, first: int) -> Iterator[Unit]:
-    if isinstance(block, ByteBlock):
+    """The records of a block; the first has number `first`."""
+    function = attempt.job.map
+    if isinstance(block, RecordBlock):
+        for index, (key, value) in enumerate(zip(block.keys, block.values, strict=True)):
+            record = block.describe(index, first + index)
+            yield Unit(record, partial(block.raw, index), partial(function, key, value))
+    elif isinstance(block, ByteBlock):
         offset = block.offset
         for index, raw in enumerate(byte_records(block.data, attempt.spec.input)):
             record = RecordAt(first + index, block.path, offset, preview_of(raw))
-            yield Unit(record, partial(bytes, raw), partial(attempt.job.map, raw))
+            yield Unit(record, partial(bytes, raw), partial(function, raw))
             offset += len(raw)
-        return
-    for row in range(block.num_rows):
-        one = block.slice(row, 1)
-        raw = repr(one.to_pylist()[0]).encode("utf-8", "backslashreplace")
-        record = RecordAt(first + row, attempt.context.path, -1, preview_of(raw))
-        yield Unit(record, partial(bytes, raw), partial(attempt.job.map, one))
+    else:
+        for row in range(block.num_rows):
+            one = block.slice(row, 1)
+            raw = repr(one.to_pylist()[0]).encode("utf-8", "backslashreplace")
+            record = RecordAt(first + row, attempt.context.path, -1, preview_of(raw))
+            yield Unit(record, partial(bytes, raw), partial(function, one))

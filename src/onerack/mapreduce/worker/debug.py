@@ -39,7 +39,7 @@ from onerack.mapreduce.messages import (
 )
 from onerack.mapreduce.program import load
 from onerack.mapreduce.worker.attempt import Attempt, seed_dice
-from onerack.mapreduce.worker.careful import Unit, as_pairs, block_units, record_units
+from onerack.mapreduce.worker.careful import BY_RECORDS_FROM, Unit, as_pairs, units
 from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
 from onerack.mapreduce.worker.probe import Probe
 from onerack.mapreduce.worker.task import group_units, map_body, reduce_body
@@ -88,12 +88,12 @@ def stored_spec(directory: Path) -> JobSpec:
 
 
 def parse_task(task: str, spec: JobSpec) -> AttemptId:
-    """m17 or r3 as an attempt of its own, number 0."""
+    """m17 or r3 as an attempt of its own, late enough to go record by record."""
     kinds: dict[str, TaskKind] = {"m": "map", "r": "reduce"}
     sizes = {"m": len(spec.splits), "r": spec.reducers}
     letter, number = task[:1], task[1:]
     if letter in kinds and number.isascii() and number.isdigit() and int(number) < sizes[letter]:
-        return AttemptId(spec.job, kinds[letter], int(number), 0)
+        return AttemptId(spec.job, kinds[letter], int(number), BY_RECORDS_FROM)
     known = [f"{letter}0 ... {letter}{size - 1}" for letter, size in sizes.items() if size]
     raise UsageError(f"there is no task {task!r}; this job has {' and '.join(known) or 'no tasks'}")
 
@@ -196,7 +196,7 @@ def _units(attempt: Attempt, order: RunMap | RunReduce) -> Iterator[Unit]:
         raise UsageError(f"{attempt.id.task} runs no code of yours: {job.name} is a builtin job")
     reader = open_split(spec.splits[attempt.id.index], spec.input)
     try:
-        yield from record_units(attempt, reader, None) if job.door == "map" else block_units(attempt, reader)
+        yield from units(attempt, reader, None)
     finally:
         reader.close()
 

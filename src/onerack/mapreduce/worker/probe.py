@@ -51,6 +51,8 @@ class Probe:
         """Requires: nobody else writes `position_path`; it is made here, and left for others to remove."""
         self.worker = worker
         self.running: AttemptId | None = None
+        self.record: RecordAt | None = None
+        """The record in hand, of a tracked attempt."""
         self._position = _mapped(position_path) if position_path is not None else None
         self._clear()
 
@@ -135,6 +137,7 @@ class Probe:
 
     def note(self, record: RecordAt) -> None:
         """`record` is about to be given to user code."""
+        self.record = record
         if self._position is None or self.running is None:
             return
         content = _encode(Position(self.running.number, record))
@@ -146,6 +149,7 @@ class Probe:
 
     def forget(self) -> None:
         """No record is in hand."""
+        self.record = None
         if self._position is not None:
             _LENGTH.pack_into(self._position, 0, 0)
 

@@ -38,7 +38,7 @@ from onerack.mapreduce.messages import (
 )
 from onerack.mapreduce.outputs.sink import storing
 from onerack.mapreduce.worker.attempt import Attempt, run, seed_dice
-from onerack.mapreduce.worker.careful import as_pairs, block_units, record_units
+from onerack.mapreduce.worker.careful import as_pairs, units
 from onerack.mapreduce.worker.probe import Probe
 
 WINDOWS = 16
@@ -85,9 +85,8 @@ def sample_split(spec: JobSpec, job: LoadedJob, split: Split, limit: int) -> lis
 
 def _keys(attempt: Attempt, window: Split) -> Iterator[bytes]:
     reader = open_split(window, attempt.spec.input)
-    by_records = attempt.job.door == "map"
     try:
-        for unit in record_units(attempt, reader, _passed_over) if by_records else block_units(attempt, reader):
+        for unit in units(attempt, reader, _passed_over):
             try:
                 emitted = as_pairs(list(islice(iter(unit.call()), EMISSIONS_MAX)))
                 yield from [encode_key(pair[0]) for pair in emitted if is_pair(pair)]
