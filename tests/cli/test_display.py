@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -37,6 +38,10 @@ def test_the_live_picture_says_phases_tasks_rate_and_estimate() -> None:
     assert "2.00 s left" in text
     assert "0/2 tasks" in text
     assert "0 retries · 0 records skipped" in text
+
+
+def test_the_live_picture_says_what_is_waited_for_at_first() -> None:
+    assert "starting workers" in drawn(msgspec.structs.replace(picture(), workers=0))
 
 
 def test_the_live_picture_of_a_map_only_job_has_no_reduce() -> None:

@@ -60,13 +60,18 @@ class LiveDisplay:
 def picture_of(status: JobStatus, paces: dict[str, Pace], elapsed_s: float) -> RenderableType:
     """One moment of a job, as a few lines."""
     title = Text.assemble(
-        (status.name, "bold"), f"  {status.job}   {plural(status.workers, 'worker')}   {seconds_text(elapsed_s)}"
+        (status.name, "bold"), f"  {status.job}   {_workers_text(status)}   {seconds_text(elapsed_s)}"
     )
     phases = Table.grid(padding=(0, 3, 0, 0))
     for name, phase in (("map", status.maps), ("reduce", status.reduces)):
         if phase.tasks:
             phases.add_row(*_phase_row(name, phase, paces[name]))
     return Group(title, phases, Text(troubles_text(status), style="yellow" if _has_troubles(status) else "dim"))
+
+
+def _workers_text(status: JobStatus) -> str:
+    """The first time that kernels are used they are compiled, which takes a while: say what is being waited for."""
+    return plural(status.workers, "worker") if status.workers else "starting workers"
 
 
 def _phase_row(name: str, phase: PhaseStatus, pace: Pace) -> list[RenderableType]:
