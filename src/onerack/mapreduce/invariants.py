@@ -274,7 +274,7 @@ def stragglers_only(job: Job, slots: int, now: float) -> str:
     for phase in (job.maps, job.reduces):
         backups = sum(attempt.backup for task in phase.working.values() for attempt in task.running)
         for task in phase.working.values():
-            if not any(attempt.backup and attempt.started == now for attempt in task.running):
+            if len(task.running) < 2 or task.running[-1].started != now:
                 continue
             if backups > max(1, config.backup_slots_fraction * slots):
                 return f"{job.name} runs {backups} backups on {slots} workers"

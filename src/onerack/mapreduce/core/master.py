@@ -33,7 +33,6 @@ from onerack.mapreduce.messages import (
     AttemptFailed,
     AttemptId,
     CancelJob,
-    Dismiss,
     Failure,
     FetchFailed,
     Heartbeat,
@@ -143,7 +142,7 @@ class Master:
     def on_heartbeat(self, message: Heartbeat, sender: NodeId, now: float) -> None:
         worker = self.workers.find(message.worker)
         if worker is None:
-            self.outbox.send(message.worker, Dismiss(message.worker, "it is not registered here"))
+            self.orders.dismiss(message.worker, "it is not registered here")
             return
         worker.heard_at = now
         self._hear(worker, message.running, message.seen, now)
@@ -200,7 +199,7 @@ class Master:
             self.workers.pardon(now, 4 * self.config.heartbeat_interval_s)
         for worker in self.workers.take_silent(now):
             reason = f"no sign of life for {self.config.worker_timeout_s:g} s"
-            self.outbox.send(worker.name, Dismiss(worker.name, reason))
+            self.orders.dismiss(worker.name, reason)
             self.endings.lose_worker(worker, Failure(cause="lost", message=reason), now, ended=False)
 
     def _next_wake(self) -> float | None:
@@ -232,7 +231,7 @@ class Master:
         if certain and word == "wait":
             word = "free" if assignment.killed else "lost"
         if word == "wait" or (word == "runs" and assignment.killed):
-            self.orders.say_again(self.jobs.get(assignment.attempt.job), worker, now)
+            self.orders.say_again(self.jobs.get(assignment.attempt.job), worker, seen, now)
         elif word != "runs":
             worker.assignment = None
             if word == "lost":

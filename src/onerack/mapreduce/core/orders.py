@@ -19,7 +19,7 @@ from onerack.mapreduce.core.jobs import Job
 from onerack.mapreduce.core.outbox import Outbox
 from onerack.mapreduce.core.tasks import Task
 from onerack.mapreduce.core.workers import Assignment, Worker
-from onerack.mapreduce.messages import AttemptId, KillAttempt, LoadJob, RunMap, RunReduce
+from onerack.mapreduce.messages import AttemptId, Dismiss, KillAttempt, LoadJob, RunMap, RunReduce
 
 Word = Literal["runs", "free", "lost", "wait"]
 
@@ -62,7 +62,11 @@ class Orders:
         worker.assignment = Assignment(attempt, seen or 0, None, now)
         worker.assignment.confirmed = True
 
-    def say_again(self, job: Job | None, worker: Worker, now: float) -> None:
+    def dismiss(self, name: str, reason: str) -> None:
+        """Whoever bears this name is not counted on."""
+        self._outbox.send(name, Dismiss(name, reason, self._number))
+
+    def say_again(self, job: Job | None, worker: Worker, seen: int | None, now: float) -> None:
         """The order, or the kill, seems not to have arrived."""
         assert worker.assignment is not None
         assignment = worker.assignment
@@ -70,7 +74,8 @@ class Orders:
             return
         if assignment.killed:
             self.kill(worker, assignment.killed, now)
-        elif job is not None and assignment.message is not None:
+        elif job is not None and assignment.message is not None and seen is not None:
+            # A worker that does not count would take it for another order; its channel loses none.
             assignment.said_at = now
             self._outbox.send(worker.name, LoadJob(job.spec))
             self._outbox.send(worker.name, assignment.message)

@@ -23,7 +23,7 @@ class Judge:
         self._ended: dict[str, JobEnded] = {}
         self._files: dict[str, Rows] = {}
         self._runs: dict[TaskName, dict[int, str]] = {}
-        """Task -> number of the attempt -> the process that was told to run it."""
+        """Task -> number of the attempt -> the worker that was told to run it."""
         self._excused: set[TaskName] = set()
         self._disturbed: set[str] = set()
         self._backups: set[tuple[str, str]] = set()
@@ -38,8 +38,8 @@ class Judge:
 
     # ------------------------------------------------------------------------------------------- what it hears
 
-    def ordered(self, attempt: AttemptId, address: str) -> None:
-        self._runs.setdefault((attempt.job, attempt.kind, attempt.index), {})[attempt.number] = address
+    def ordered(self, attempt: AttemptId, worker: str) -> None:
+        self._runs.setdefault((attempt.job, attempt.kind, attempt.index), {})[attempt.number] = worker
 
     def excuse(self, attempt: AttemptId) -> None:
         self._excused.add((attempt.job, attempt.kind, attempt.index))
@@ -47,8 +47,8 @@ class Judge:
     def backup_started(self, job: str, attempt: str) -> None:
         self._backups.add((job, attempt))
 
-    def disturbed(self, address: str) -> None:
-        self._disturbed.add(address)
+    def disturbed(self, worker: str) -> None:
+        self._disturbed.add(worker)
 
     def written(self, path: str, rows: Rows) -> None:
         if path in self._files:

@@ -110,7 +110,8 @@ class Schedule:
         self._alarm_ns: int | None = None
         self._hash = hashlib.blake2b(digest_size=8)
         self._processes: dict[str, SimWorker] = {}
-        self._current: dict[str, SimWorker] = {}
+        self._latest: dict[str, SimWorker] = {}
+        """The last process of each name that was ever borne, dead ones too."""
         self._births = 0
         self._outputs: dict[str, list[list[Pair]]] = {}
         self._healed = False
@@ -159,7 +160,7 @@ class Schedule:
         self._heal()
         quiet_ns = self.world.now_ns + round(QUIET_S * NS)
         end_ns = self.world.now_ns + round(STANDSTILL_S * 4 * NS)
-        while self.world.now_ns < quiet_ns or any(worker.running for worker in self._current.values()):
+        while self.world.now_ns < quiet_ns or any(worker.running for worker in self._processes.values()):
             self.world.step()
             if self.world.now_ns > end_ns:
                 raise InvariantBroken("nothing_runs_after_the_end", "an attempt of a job that is over still runs")
@@ -177,9 +178,6 @@ class Schedule:
             self.story.message(self.world.now, sender, to, message)
         if to == "master":
             self._inbox.append((message, sender))
-            if isinstance(message, WorkerLost):
-                # The host starts another process once it has said that the old one is gone.
-                self.world.after(0.1, self._restart, message.worker)
             self._plan_turn(self.options.turn_s)
         elif to == "client":
             self.judge.job_ended(message)
@@ -208,6 +206,9 @@ class Schedule:
         self.steps += 1
         self._hash.update(_ENCODE((self.world.now_ns, sender, message)))
         self.master.step(message, sender, now)
+        if isinstance(message, WorkerLost):
+            # A host that gives names again does so once the master has taken the loss of the last who bore it.
+            self.world.after(0.1, self._restart, message.worker)
         check_basic(self.master)
         check_backups(self.master, now)
         self._ledger.check(self.master.outbox.pending)
@@ -248,11 +249,9 @@ class Schedule:
         if to == "client":
             self._network.send("master", "client", message)
             return
-        process = self._current.get(to)
+        process = self._latest[to]
         if isinstance(message, RunMap | RunReduce):
-            self.judge.ordered(message.attempt, process.address if process is not None else "")
-        if process is None:
-            return
+            self.judge.ordered(message.attempt, to)
         if self.options.mode == "embedded" and isinstance(message, KillAttempt | Dismiss):
             self.world.after(0.005, process.die, Failure("killed", "ended by its host"))
         else:
@@ -314,7 +313,7 @@ class Schedule:
         self._births += 1
         worker = SimWorker(self, name, pid=self._births)
         self._processes[worker.address] = worker
-        self._current[name] = worker
+        self._latest[name] = worker
         worker.begin(self._fate.uniform(0.0, CONFIG.heartbeat_interval_s))
 
     def died(self, worker: SimWorker, failure: Failure) -> None:
@@ -328,10 +327,7 @@ class Schedule:
             self.world.after(self._fate.choice([0.3, 3.0]), self._restart, worker.name)
 
     def _restart(self, name: str) -> None:
-        worker = self._current.pop(name, None)
-        if worker is not None and worker.alive:
-            self._current[name] = worker
-        elif worker is not None:
+        if not self._latest[name].alive:
             self._start_worker(name if self.options.keeps_name else f"{name.partition('.')[0]}.{self._births}")
 
     def _strike(self) -> None:
@@ -339,7 +335,7 @@ class Schedule:
         if self._healed:
             return
         self.faults += 1
-        alive = [worker for worker in self._current.values() if worker.alive]
+        alive = [worker for worker in self._processes.values() if worker.alive]
         busy = [worker for worker in alive if worker.running]
         draw = self._fate.random()
         if not alive:
@@ -377,7 +373,7 @@ class Schedule:
             self._network.heal()
 
     def _disturbed(self, address: str) -> None:
-        self.judge.disturbed(address)
+        self.judge.disturbed(address.partition("~")[0])
 
 
 # ------------------------------------------------------------------------------------------------- from outside

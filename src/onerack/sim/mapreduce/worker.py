@@ -119,7 +119,9 @@ class SimWorker:
                 self._seen = max(self._seen, order)
                 if self.running == attempt:
                     self._turn_to(None)
-            case Dismiss():
+            case Dismiss(_, _, order):
+                if self._counts and self._seen > order:
+                    return
                 self._turn_to(None)
                 self._register()
 
