@@ -97,6 +97,8 @@ class LoadedJob:
     """Builtin jobs: canonical keys of some of a split's records, for the splitters of partition = "range"."""
     plan_splits: Callable[[tuple[str, ...], int, int], tuple[Split, ...]] | None
     """Builtin jobs that read nothing: (arguments, split_bytes, slots) -> the splits."""
+    uses_kernels: bool
+    """False: a builtin job that gains nothing from compiled kernels, so none need be loaded for it."""
     make_collector: Callable[[str, Any], Any] | None
     reduce_partition: Callable[[Any, Any, Any], Any] | None
 
@@ -167,6 +169,7 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         write=read.function("write", "file", "key", "value"),
         sample=read.function("sample", "reader", "limit"),
         plan_splits=read.function("plan_splits", "arguments", "split_bytes", "slots"),
+        uses_kernels=read.value("uses_kernels", True) is not False,
         make_collector=read.function("make_collector", "path", "spec"),
         reduce_partition=read.function("reduce_partition", "sections", "writer", "context"),
         make_target=make_target,
