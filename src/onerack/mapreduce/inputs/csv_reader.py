@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ class CsvReader(LineReader):
             good = self._good(names, rows, on_bad)
             wanted = self._wanted(names)
             if wanted is None:
-                values = [dict(zip(names, row, strict=True)) for row in good.fields]
+                values = list(map(dict, map(zip, repeat(names), good.fields)))
             else:
                 values = [{name: row[place] for name, place in wanted} for row in good.fields]
             size = int(rows.origin.stops[-1] - rows.origin.starts[0]) if len(rows.origin.stops) else 0

@@ -82,21 +82,18 @@ class LineFeed:
         self._dropped = 0
         """Lines before the kept ones."""
 
-    def __iter__(self) -> Iterator[str]:
-        return chain(chain.from_iterable(self._texts()), [_END])
-
-    def _texts(self) -> Iterator[list[str]]:
+    def stretches(self) -> Iterator[tuple[list[str], ByteOrigin]]:
+        """Stretches of lines as they come, for a reader that keeps its own account of them."""
         for codec, origin in self._stretches:
-            if not len(origin.stops):
-                continue
-            text = self._decoded(codec.encoding, origin)
-            lines = list(io.StringIO(text, newline="\n"))
-            if len(lines) != len(origin.stops):
-                raise InputError(self.path, f"is not valid {codec.encoding}: its newlines are not its line ends")
-            self._keep(origin)
-            self.chunks += 1
-            self.lines += len(lines)
-            yield lines
+            if len(origin.stops):
+                lines = list(io.StringIO(self._decoded(codec.encoding, origin), newline="\n"))
+                if len(lines) != len(origin.stops):
+                    raise InputError(self.path, f"is not valid {codec.encoding}: its newlines are not its line ends")
+                yield lines, origin
+
+    def keeping(self, stretches: Iterator[tuple[list[str], ByteOrigin]]) -> Iterator[str]:
+        """All lines of these stretches, kept until `take`, and the end mark."""
+        return chain(chain.from_iterable(map(self._keep, stretches)), [_END])
 
     def _decoded(self, encoding: str, origin: ByteOrigin) -> str:
         """The text of all lines. Undecodable bytes of a strict job come as surrogates, so that their rows show."""
@@ -107,7 +104,10 @@ class LineFeed:
         except UnicodeDecodeError as error:
             raise InputError(self.path, undecodable(encoding, error)) from error
 
-    def _keep(self, origin: ByteOrigin) -> None:
+    def _keep(self, stretch: tuple[list[str], ByteOrigin]) -> list[str]:
+        lines, origin = stretch
+        self.chunks += 1
+        self.lines += len(lines)
         offsets = origin.keys.offsets
         if not self._data:
             self._base = int(offsets[0] - origin.starts[0])
@@ -119,6 +119,7 @@ class LineFeed:
                 f"the row at byte {self._starts[0]} is longer than {LINE_BYTES_MAX} bytes; a quote that is never "
                 "closed? set another quotechar",
             )
+        return lines
 
     def take(self, lines: list[int]) -> ByteOrigin:
         """The places of the next rows, given how many lines had been pulled when each ended; forgets their lines."""
@@ -139,9 +140,32 @@ class LineFeed:
 
 
 def parsed_rows(feed: LineFeed, dialect: dict[str, Any]) -> Iterator[Rows]:
-    """All rows of a feed, some for each stretch that it fed."""
+    """All rows of a feed, some for each stretch. From the first stretch on that has more in it, with more care."""
     csv.field_size_limit(FIELD_CHARACTERS_MAX)
-    reader = csv.reader(iter(feed), **dialect)
+    stretches = feed.stretches()
+    for lines, origin in stretches:
+        rows = _rows_of_lines(lines, dialect)
+        if rows is None:
+            yield from _rows_with_care(feed, chain([(lines, origin)], stretches), dialect)
+            return
+        yield _without_empty(rows, origin, {})
+
+
+def _rows_of_lines(lines: list[str], dialect: dict[str, Any]) -> list[list[str]] | None:
+    """One row for each line, in one call; None when a row has several lines, goes on behind them, or is none."""
+    try:
+        rows = list(csv.reader(chain(lines, [_END]), **dialect))
+    except csv.Error:
+        return None
+    # Every row takes at least one line, so equal counts mean one line each, the end mark included.
+    return rows[:-1] if len(rows) == len(lines) + 1 else None
+
+
+def _rows_with_care(
+    feed: LineFeed, stretches: Iterator[tuple[list[str], ByteOrigin]], dialect: dict[str, Any]
+) -> Iterator[Rows]:
+    """Rows of any number of lines, across the borders of stretches, broken ones among them."""
+    reader = csv.reader(feed.keeping(stretches), **dialect)
     finished = False
     while not finished:
         rows: list[list[str]] = []
