@@ -40,7 +40,8 @@ class Bar:
     """What the issue demands: `ours` at most `limit` times the best of `theirs`; with no names, `limit` itself."""
 
     text: str
-    limit: float
+    limit: float | None
+    """None: shown for comparison, demanded by nobody."""
     theirs: tuple[str, ...] = ()
     """Beginnings of contenders' names; the best of those that ran counts."""
     measure: str = "wall_s"
@@ -89,7 +90,9 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        return None if self.figure is None else self.figure <= self.bar.limit
+        if self.figure is None or self.bar.limit is None:
+            return None
+        return self.figure <= self.bar.limit
 
 
 def warm(paths: Sequence[Path]) -> None:

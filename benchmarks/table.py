@@ -53,7 +53,7 @@ def marks_of(one: Series) -> str:
 
 
 def bar_line(verdict: Verdict) -> str:
-    word = {True: "met   ", False: "MISSED", None: "open  "}[verdict.met]
+    word = {True: "met   ", False: "MISSED", None: "open  " if verdict.bar.limit else "shown "}[verdict.met]
     if verdict.figure is None:
         found = "not measured"
     elif verdict.bar.theirs:

@@ -52,6 +52,11 @@ def test_a_bar_is_judged_against_the_fastest_formulation_by_medians() -> None:
     assert (verdict.figure, verdict.rival, verdict.met) == (1.5, "Polars b", False)
 
 
+def test_a_figure_without_a_limit_is_neither_met_nor_missed() -> None:
+    verdict = judge(Bar("", None, ("A",)), [series("onerack", 3.0), series("A", 1.0)])
+    assert (verdict.figure, verdict.met) == (3.0, None)
+
+
 def test_results_are_equal_whatever_the_order_of_rows_and_files(tmp_path: Path) -> None:
     one = write(tmp_path / "one", **{"part-0": "b\t2\na\t1\n", "_SUCCESS": "{}"})
     two = write(tmp_path / "two", **{"part-0": "a\t1\n", "part-1": "b\t2\n"})
