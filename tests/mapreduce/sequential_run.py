@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from onerack.mapreduce.job import LoadedJob, normalise
@@ -136,3 +137,9 @@ def failure(report: MapReport | ReduceReport) -> Failure:
 def write_lines(path: Path, *lines: str) -> Path:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def function_job(**functions: Any) -> SimpleNamespace:
+    """A job made of functions, as `run(map=..., reduce=...)` makes it."""
+    door = functions.get("map", functions.get("map_block"))
+    return SimpleNamespace(job_name=getattr(door, "__name__", "job"), **functions)

@@ -13,11 +13,10 @@ import pytest
 
 from onerack.codec import encode_frame
 from onerack.errors import UsageError
-from onerack.mapreduce.job import FunctionJob
 from onerack.mapreduce.messages import MapOutputLost, RecordAt, TaskCompleted
 from onerack.mapreduce.program import program_of
 from onerack.mapreduce.worker.debug import debug_task
-from tests.mapreduce.sequential_run import SequentialRun, write_lines
+from tests.mapreduce.sequential_run import SequentialRun, function_job, write_lines
 
 
 def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
@@ -34,7 +33,7 @@ def total(key: str, values: Iterator[int]) -> int:
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     """A failed job's directory: maps done, reduces not."""
-    job = FunctionJob(map=each, reduce=total)
+    job = function_job(map=each, reduce=total)
     files = [write_lines(tmp_path / "0", "good", "bad"), write_lines(tmp_path / "1", "bad")]
     run = SequentialRun(job, tmp_path, files, reducers=1, program=program_of(job))
     maps = run.maps()
@@ -142,7 +141,7 @@ def test_a_job_file_that_was_changed_since_is_mentioned(tmp_path: Path, capsys: 
     script = tmp_path / "job.py"
     script.write_text("def map(key, value):\n    yield 'old', 1\n")
     program = program_of(str(script))
-    job = FunctionJob(map=each)
+    job = function_job(map=each)
     run = SequentialRun(job, tmp_path, [write_lines(tmp_path / "0", "x")], program=program)
     (tmp_path / "spec.msgpack").write_bytes(msgspec.msgpack.encode(run.spec))
 

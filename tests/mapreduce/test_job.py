@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from onerack.errors import InputError, UsageError
-from onerack.mapreduce.job import FunctionJob, Job, normalise
+from onerack.mapreduce.job import Job, normalise
 from onerack.mapreduce.loaded import stages_of
 from onerack.mapreduce.messages import InputFormat, OutputFormat
 from onerack.mapreduce.settings import input_format_of, resolve_files
+from tests.mapreduce.sequential_run import function_job
 
 
 def job_with(**attributes: Any) -> type[Job]:
@@ -81,7 +82,7 @@ def test_static_and_class_methods_and_partial_functions() -> None:
             return sum(values)
 
     assert list(normalise(Static).map(0, "x")) == [("x", 1)]
-    assert list(normalise(FunctionJob(map=functools.partial(three, "w"))).map(0, 0)) == [("w", 1)]
+    assert list(normalise(function_job(map=functools.partial(three, "w"))).map(0, 0)) == [("w", 1)]
 
 
 def test_an_object_whose_call_is_a_generator() -> None:
@@ -90,7 +91,7 @@ def test_an_object_whose_call_is_a_generator() -> None:
             for word in value.split():
                 yield word, 1
 
-    job = normalise(FunctionJob(map=Splitter(), reduce="sum"))
+    job = normalise(function_job(map=Splitter(), reduce="sum"))
 
     assert list(job.map(0, "a b")) == [("a", 1), ("b", 1)]
 
@@ -157,8 +158,8 @@ def test_async_functions_are_refused() -> None:
     async def pairs(key: Any, value: Any) -> Any:
         yield key, value
 
-    assert "async" in refused(FunctionJob(map=words))
-    assert "async" in refused(FunctionJob(map=pairs))
+    assert "async" in refused(function_job(map=words))
+    assert "async" in refused(function_job(map=pairs))
 
 
 def test_a_setup_with_a_yield_is_refused() -> None:

@@ -15,9 +15,11 @@ import msgspec
 import pytest
 
 from onerack.errors import UsageError
-from onerack.mapreduce.job import FunctionJob, Job
-from onerack.mapreduce.messages import Program
+from onerack.mapreduce.context import TaskContext, running
+from onerack.mapreduce.job import Job
+from onerack.mapreduce.messages import AttemptId, Program
 from onerack.mapreduce.program import load, load_stages, program_of
+from tests.mapreduce.sequential_run import function_job
 
 JOB_FILE = '''
 import helper_of_job
@@ -204,7 +206,7 @@ def test_a_builtin(tmp_path: Path) -> None:
 
 def test_arguments_are_for_builtins(job_file: Path) -> None:
     assert "takes no arguments" in refused(str(job_file), "x")
-    assert "arguments" in refused(FunctionJob(map=lambda key, value: ()), "x")
+    assert "arguments" in refused(function_job(map=lambda key, value: ()), "x")
 
 
 # ---------------------------------------------------------------------------------------------- objects
@@ -222,7 +224,7 @@ class Grep(Job):
 
 
 def test_functions_and_objects_travel_as_pickles() -> None:
-    program = program_of(FunctionJob(map=lambda key, value: [(value * 2, 1)], reduce="sum"))
+    program = program_of(function_job(map=lambda key, value: [(value * 2, 1)], reduce="sum"))
 
     assert program.form == "pickle"
     assert list(load(travelled(program)).map(0, "a")) == [("aa", 1)]
@@ -237,7 +239,7 @@ def test_every_attempt_gets_the_object_as_it_was_sent() -> None:
 
 def test_a_chain_of_objects() -> None:
     first = Grep("x")
-    first.then = [Grep("y"), FunctionJob(map=lambda key, value: [(value, 1)])]
+    first.then = [Grep("y"), function_job(map=lambda key, value: [(value, 1)])]
     program = travelled(program_of(first))
 
     assert list(load(program, 1).fresh().map(0, "y")) == [("y", 1)]
@@ -247,7 +249,7 @@ def test_a_chain_of_objects() -> None:
 def test_what_cannot_be_sent_is_named_with_the_remedy() -> None:
     lock = threading.Lock()
 
-    message = refused(FunctionJob(map=lambda key, value: lock))
+    message = refused(function_job(map=lambda key, value: lock))
 
     assert "lock" in message
     assert "setup()" in message
@@ -255,11 +257,29 @@ def test_what_cannot_be_sent_is_named_with_the_remedy() -> None:
 
 def test_a_job_is_checked_before_it_is_sent() -> None:
     assert "no map" in refused(3)
-    assert "topk:N" in refused(FunctionJob(map=lambda key, value: (), reduce="topk"))
+    assert "topk:N" in refused(function_job(map=lambda key, value: (), reduce="topk"))
 
 
 def test_a_running_script_cannot_be_its_own_job() -> None:
     assert "its own job" in refused(sys.modules["__main__"])
+
+
+def test_a_job_file_that_runs_itself_is_stopped(tmp_path: Path) -> None:
+    source = (
+        "from onerack.mapreduce.program import program_of\n"
+        "def map(key, value):\n    yield value, 1\n"
+        "program_of(__file__)\n"
+    )
+
+    message = refused(file_with(tmp_path, source, "loop.py"))
+
+    assert "if __name__ == '__main__':" in message
+    assert message.count("Traceback") == 1
+
+
+def test_a_task_cannot_run_a_job() -> None:
+    with running(TaskContext(AttemptId("j", "map", 0, 1))), pytest.raises(UsageError, match="inside a task"):
+        program_of("wordcount")
 
 
 def test_functions_of_a_script_without_a_guard(tmp_path: Path) -> None:
@@ -267,13 +287,13 @@ def test_functions_of_a_script_without_a_guard(tmp_path: Path) -> None:
     script = file_with(
         tmp_path,
         "import sys\n"
-        "from onerack.mapreduce.job import FunctionJob\n"
+        "from types import SimpleNamespace\n"
         "from onerack.mapreduce.program import program_of\n"
         "import msgspec\n"
         "print('script runs', file=sys.stderr)\n"
         "def words(key, value):\n    yield value, helper(value)\n"
         "def helper(value):\n    return len(value)\n"
-        "sys.stdout.buffer.write(msgspec.msgpack.encode(program_of(FunctionJob(map=words))))\n",
+        "sys.stdout.buffer.write(msgspec.msgpack.encode(program_of(SimpleNamespace(map=words, job_name='words'))))\n",
         "script.py",
     )
     sent = subprocess.run([sys.executable, script], capture_output=True, check=True)
@@ -291,7 +311,7 @@ def test_lines_of_a_notebook_travel_along() -> None:
     linecache.cache[cell] = (len(source), None, source.splitlines(keepends=True), cell)
     names: dict[str, Any] = {}
     exec(compile(source, cell, "exec"), names)
-    program = program_of(FunctionJob(map=names["words"]))
+    program = program_of(function_job(map=names["words"]))
     del linecache.cache[cell]
 
     load(travelled(program))
@@ -300,7 +320,7 @@ def test_lines_of_a_notebook_travel_along() -> None:
 
 
 def test_the_search_path_travels_without_what_is_there_already(tmp_path: Path) -> None:
-    program = program_of(FunctionJob(map=lambda key, value: ()))
+    program = program_of(function_job(map=lambda key, value: ()))
     program = msgspec.structs.replace(program, search_path=(str(tmp_path), *program.search_path))
     before = list(sys.path)
 

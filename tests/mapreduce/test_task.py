@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 
 from onerack.mapreduce.context import count, current, side_file
-from onerack.mapreduce.job import FunctionJob, Job
+from onerack.mapreduce.job import Job
 from onerack.mapreduce.messages import FetchFailed, InputFormat
 from onerack.mapreduce.worker.sample import sample_split
-from tests.mapreduce.sequential_run import SequentialRun, completed, failure, reduced, write_lines
+from tests.mapreduce.sequential_run import SequentialRun, completed, failure, function_job, reduced, write_lines
 
 TEXTS = (["the quick brown fox", "the dog"], ["", "quick quick dog"])
 EXPECTED = {"the": 2, "quick": 3, "brown": 1, "fox": 1, "dog": 2}
@@ -123,7 +123,7 @@ def test_functions_without_a_class(tmp_path: Path, files: list[Path]) -> None:
         for word in line.split():
             yield word, 1
 
-    job = FunctionJob(map=words, reduce=lambda key, values: sum(values))
+    job = function_job(map=words, reduce=lambda key, values: sum(values))
 
     assert counted(SequentialRun(job, tmp_path, files).whole().lines) == EXPECTED
 

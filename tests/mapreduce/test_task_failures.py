@@ -12,11 +12,11 @@ import pytest
 
 from onerack.errors import StorageFull
 from onerack.mapreduce.context import count
-from onerack.mapreduce.job import FunctionJob, Job
+from onerack.mapreduce.job import Job
 from onerack.mapreduce.messages import RecordAt, Skip
-from onerack.mapreduce.worker import groups, map_output
+from onerack.mapreduce.worker import careful, groups, map_output
 from onerack.mapreduce.worker.probe import read_position
-from tests.mapreduce.sequential_run import SequentialRun, completed, failure, reduced, write_lines
+from tests.mapreduce.sequential_run import SequentialRun, completed, failure, function_job, reduced, write_lines
 
 LINES = ("a", "b", "bad", "c", "bad", "d")
 
@@ -26,7 +26,7 @@ def lines(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "lines", *LINES)
 
 
-def job_that_fails(fail: Callable[[], Any], **attributes: Any) -> Job:
+def job_that_fails(fail: Callable[[], Any], **attributes: Any) -> Any:
     """Counts lines, and does `fail` at every line that says "bad"."""
 
     def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
@@ -35,7 +35,7 @@ def job_that_fails(fail: Callable[[], Any], **attributes: Any) -> Job:
         if line == "bad":
             yield fail()
 
-    return FunctionJob(map=each, **{"reduce": "sum", **attributes})
+    return function_job(map=each, **{"reduce": "sum", **attributes})
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
@@ -162,7 +162,7 @@ def test_a_plain_function_that_raises_stop_iteration_loses_no_records(tmp_path: 
             raise StopIteration
         return [(line, 1)]
 
-    found = failure(SequentialRun(FunctionJob(map=each, reduce="sum"), tmp_path, [lines]).map())
+    found = failure(SequentialRun(function_job(map=each, reduce="sum"), tmp_path, [lines]).map())
 
     assert "StopIteration" in found.message
 
@@ -171,7 +171,7 @@ def test_a_plain_function_that_raises_stop_iteration_loses_no_records(tmp_path: 
     ("returned", "said"), [("text", "returned 'text'"), (1, "returned 1"), (3.5, "3.5 (float)"), ([1], "pair")]
 )
 def test_what_a_plain_function_must_not_return(returned: Any, said: str, tmp_path: Path, lines: Path) -> None:
-    run = SequentialRun(FunctionJob(map=lambda key, line: returned, reduce="sum"), tmp_path, [lines])
+    run = SequentialRun(function_job(map=lambda key, line: returned, reduce="sum"), tmp_path, [lines])
 
     assert "pair" in failure(run.map()).message
     assert said in failure(run.map(number=2, tracked=True)).message
@@ -197,7 +197,7 @@ def test_from_the_third_attempt_on_each_record_is_noted_before_the_call(tmp_path
         assert attempt is not None
         noted.append(read_position(str(tmp_path / "position"), attempt))
 
-    run = SequentialRun(FunctionJob(map=each, reduce="sum"), tmp_path, [lines])
+    run = SequentialRun(function_job(map=each, reduce="sum"), tmp_path, [lines])
     completed(run.map())
     completed(run.map(number=2, tracked=True))
     assert noted == [None] * 12
@@ -209,13 +209,55 @@ def test_from_the_third_attempt_on_each_record_is_noted_before_the_call(tmp_path
     assert read_position(str(tmp_path / "position"), report.attempt) is None
 
 
+@pytest.mark.parametrize("value", [threading.Lock(), sys.stdout, lambda: 0, object()])
+def test_values_that_cannot_be_serialised(value: object, tmp_path: Path, lines: Path) -> None:
+    job = job_that_fails(lambda: ("k", value), reduce=lambda key, values: 1)
+    run = SequentialRun(job, tmp_path, [lines])
+
+    assert failure(run.map()).cause == "unserialisable"
+    found = failure(run.map(number=2, tracked=True))
+
+    assert (found.cause, found.final) == ("unserialisable", True)
+    assert found.record == RecordAt(2, str(lines), 4, "bad")
+    assert type(value).__name__ in found.message
+    assert 'values = "pickle"' in found.message
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_record_that_emits_too_much_to_hold_back(
+    number: int, tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful, "HELD_PAIRS_MAX", 3)
+    monkeypatch.setattr(careful, "DRAIN_PAIRS", 2)
+    fails = [False]
+
+    def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
+        count("seen")
+        for _ in range(5 if line == "bad" else 1):
+            yield line, 1
+        if line == "bad" and fails[0]:
+            raise ValueError("no good")
+
+    run = SequentialRun(function_job(map=each, reduce="sum"), tmp_path, [lines], skip_max=2, reducers=1)
+
+    report = completed(run.map(number=number, tracked=True))
+    assert run.lines_of(run.reduces([report])[0].parts[0].path) == ["a\t1", "b\t1", "bad\t10", "c\t1", "d\t1"]
+    assert report.counters == {"seen": 6}
+
+    # It cannot be set aside any more; the master will have it skipped when it has failed so often enough.
+    fails[0] = True
+    found = failure(run.map(number=number, tracked=True))
+    assert found.record == RecordAt(2, str(lines), 4, "bad")
+    assert not found.final
+
+
 def test_a_long_record_is_cut_in_quarantine(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "long", "x" * 200_000)
 
     def each(key: Any, line: str) -> None:
         raise ValueError("no good")
 
-    run = SequentialRun(FunctionJob(map=each, reduce="sum", on_error="skip:1"), tmp_path, [path])
+    run = SequentialRun(function_job(map=each, reduce="sum", on_error="skip:1"), tmp_path, [path])
 
     assert len(completed(run.map(number=2, tracked=True)).quarantined[0].raw) == 64 * 1024
 
@@ -309,7 +351,7 @@ def test_setup_teardown_and_combine_that_raise(tmp_path: Path, lines: Path) -> N
 
     for name in ("setup", "teardown", "combine"):
         functions: dict[str, Any] = {"map": each, "reduce": lambda key, values: sum(values), name: fail}
-        job = FunctionJob(**functions)
+        job = function_job(**functions)
         for tracked in (False, True):
             found = failure(SequentialRun(job, tmp_path, [lines]).map(tracked=tracked))
             assert (found.cause, found.final, found.record) == ("exception", False, None)
@@ -320,7 +362,7 @@ def test_a_combine_must_keep_the_key(tmp_path: Path, lines: Path) -> None:
     def combine(key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
         yield key + "x", sum(values)
 
-    job = FunctionJob(
+    job = function_job(
         map=lambda key, line: [(line, 1)], combine=combine, reduce=lambda key, values: sum(values)
     )
 
@@ -388,7 +430,7 @@ def test_a_full_disk_is_final(tmp_path: Path, lines: Path, monkeypatch: pytest.M
 # ---------------------------------------------------------------------------------------------- reduce
 
 
-def reduce_job(fail: Callable[[], Any], **attributes: Any) -> Job:
+def reduce_job(fail: Callable[[], Any], **attributes: Any) -> Any:
     """Counts lines, and does `fail` after half of the values of "bad"."""
 
     def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
@@ -402,7 +444,7 @@ def reduce_job(fail: Callable[[], Any], **attributes: Any) -> Job:
         for value in values:
             yield key, value
 
-    return FunctionJob(map=each, reduce=total, **attributes)
+    return function_job(map=each, reduce=total, **attributes)
 
 
 REDUCE_FAILURES = ["raises", "no pair", "exit", "memory", "recursion", "stop iteration", "generator exit"]
@@ -463,6 +505,18 @@ def test_a_group_too_large_to_remember_is_left_to_the_next_attempt(
     assert found.record == RecordAt(2, preview="'bad'")
 
 
+def test_a_group_that_gives_too_much_to_hold_back(
+    tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "HELD_PAIRS_MAX", 0)
+    monkeypatch.setattr(groups, "DRAIN_PAIRS", 1)
+    run = SequentialRun(reduce_job(raising(ValueError("no good")), on_error="skip:1"), tmp_path, [lines], reducers=1)
+
+    found = failure(run.reduce(run.maps(), number=2, tracked=True))
+
+    assert (found.record, found.final) == (RecordAt(2, preview="'bad'"), False)
+
+
 def test_a_group_that_was_skipped_is_not_given_to_user_code(tmp_path: Path, lines: Path) -> None:
     run = SequentialRun(reduce_job(lambda: sys.exit("must not run"), on_error="skip:1"), tmp_path, [lines], reducers=1)
 
@@ -479,7 +533,7 @@ def test_values_that_cannot_be_compared_name_the_key(tmp_path: Path) -> None:
     def each(key: tuple[str, int], line: str) -> Iterator[tuple[str, Any]]:
         yield "k", 1 if key[0].endswith("0") else "one"
 
-    run = SequentialRun(FunctionJob(map=each, reduce="min"), tmp_path, files, reducers=1)
+    run = SequentialRun(function_job(map=each, reduce="min"), tmp_path, files, reducers=1)
 
     found = failure(run.reduce(run.maps()))
 
@@ -495,7 +549,7 @@ def test_keys_of_two_kinds_in_two_splits(tmp_path: Path) -> None:
         yield (1 if key[0].endswith("0") else "one"), 1
 
     for reduce in ("sum", "list", lambda key, values: sum(values)):
-        run = SequentialRun(FunctionJob(map=each, reduce=reduce), tmp_path, files, reducers=1)
+        run = SequentialRun(function_job(map=each, reduce=reduce), tmp_path, files, reducers=1)
         found = failure(run.reduce(run.maps()))
         assert "int" in found.message
         assert "str" in found.message

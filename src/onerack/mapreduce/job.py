@@ -94,13 +94,3 @@ class Job:
     then: Any = None
     """The next stage: a job (class, or object) or a list of them. It reads the (key, value) pairs that this one wrote;
     its input, input_format and output are not looked at, except the last one's output."""
-
-
-class FunctionJob(Job):
-    """A job made of functions, for `run(map=..., reduce=...)`: they are called without a `self`."""
-
-    def __init__(self, *, name: str = "", **attributes: Any) -> None:
-        self.job_name = name or getattr(attributes.get("map"), "__name__", "") or "job"
-        for attribute, given in attributes.items():
-            if given is not None:
-                setattr(self, attribute, given)

@@ -322,7 +322,8 @@ class RunMap(msgspec.Struct, frozen=True, tag="run_map"):
 
     attempt: AttemptId
     tracked: bool = False
-    """Once an attempt has failed: go record by record and note each record's number before the user's call."""
+    """Once an attempt has failed or was lost: a record that fails is found. A map's second attempt cuts the blocks that
+    fail into records; later ones, and all of a reduce, go record by record and note each before the user's call."""
     skips: tuple[Skip, ...] = ()
     order: int = 0
     """Grows with every order of this master, whoever gets it; the same when the same order is said again."""

@@ -17,10 +17,12 @@ import os
 import sys
 import traceback as tracebacks
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 from onerack.errors import UsageError
+from onerack.mapreduce.context import in_task
 from onerack.mapreduce.job import Job
 from onerack.mapreduce.loaded import DOORS, LoadedJob, normalise, stages_of
 from onerack.mapreduce.messages import Program
@@ -33,8 +35,10 @@ SHIPPED_SOURCE_CHARS_MAX = 4_000_000
 def program_of(job: object, arguments: Sequence[str] = ()) -> Program:
     """The form in which `job` can travel. A string is a builtin's name, `job.py[:Class]` or a dotted name.
 
-    Raises: UsageError: no such builtin, file or module; a file that cannot be compiled; an object that cannot be sent.
+    Raises: UsageError: no such builtin, file or module; a file that cannot be compiled; an object that cannot be sent;
+    or this is called by the code of a job, which would run jobs without end.
     """
+    _refuse_recursion()
     if isinstance(job, Program):
         return job
     if isinstance(job, (str, os.PathLike)):
@@ -72,6 +76,20 @@ def load_stages(program: Program) -> tuple[LoadedJob, ...]:
     _extend_search_path(program.search_path)
     target = _target(program)
     return stages_of(normalise(target, name=_display_name(program, target)))
+
+
+_loading: ContextVar[str] = ContextVar("loading", default="")
+"""The job file that is being executed by this thread."""
+
+
+def _refuse_recursion() -> None:
+    if _loading.get():
+        raise UsageError(
+            f"{_loading.get()} runs a job while it is itself loaded as one, and so without end; what runs jobs belongs "
+            "under `if __name__ == '__main__':`"
+        )
+    if in_task():
+        raise UsageError("a job cannot be run inside a task of another one; chain them with `then`")
 
 
 # ---------------------------------------------------------------------------------------------- from a name
@@ -240,6 +258,7 @@ def _executed(program: Program) -> ModuleType:
     _extend_search_path(program.search_path)
     # Registered, because dataclasses, typing and pickle look a class's module up by its name.
     before, sys.modules[module.__name__] = sys.modules.get(module.__name__), module
+    loading = _loading.set(os.path.basename(program.path))
     try:
         exec(code, module.__dict__)
     except BaseException as error:
@@ -252,6 +271,8 @@ def _executed(program: Program) -> ModuleType:
         raise UsageError(
             f"{os.path.basename(program.path)} failed while it was loaded:\n{user_traceback(error)}"
         ) from error
+    finally:
+        _loading.reset(loading)
     _modules[key] = module
     return module
 
@@ -273,12 +294,15 @@ def _imported(text: str) -> Any:
 
 
 def _import(name: str) -> ModuleType:
+    loading = _loading.set(name)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise UsageError(f"{name} failed while it was imported:\n{user_traceback(error)}") from error
+    finally:
+        _loading.reset(loading)
 
 
 def _job_in(module: ModuleType, name: str, shown: str) -> Any:
