@@ -125,7 +125,9 @@ class Worker:
                 with self._reporting:
                     running = self._running
                     metrics = self._probe.metrics if running is not None else Metrics()
-                    self._channel.send(Heartbeat(self.name, running, metrics, moved=self._probe.take_moved()))
+                    record = self._probe.record if running is not None else None
+                    moved = self._probe.take_moved()
+                    self._channel.send(Heartbeat(self.name, running, metrics, moved=moved, record=record))
             except MemoryError:
                 continue  # User code has taken all; it will be told so, or killed, and the beat goes on.
             except OSError:
