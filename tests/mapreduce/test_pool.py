@@ -222,7 +222,7 @@ def test_the_watch_ends_a_worker_that_lifts_its_own_limit(books: Path, tmp_path:
 def test_tiny_tasks_cost_the_parent_little(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     folder.mkdir()
-    tasks = 200
+    tasks = 100
     for number in range(tasks):
         (folder / f"{number:04d}").write_text("a\n")
 

@@ -43,6 +43,7 @@ from onerack.config import MapReduceConfig
 from onerack.errors import UsageError
 from onerack.mapreduce.jobrun import JobRun
 from onerack.mapreduce.messages import InputFormat, JobStatus, OutputFormat
+from onerack.mapreduce.nursery_process import NurseryProcess
 from onerack.mapreduce.request import make_request
 from onerack.mapreduce.result import JobResult
 
@@ -119,7 +120,13 @@ def run(
     functions = {key: given.pop(key) for key in _FUNCTIONS}
     del given["job"], given["arguments"], given["on_status"]
     chosen = _chosen(job, {key: value for key, value in functions.items() if value is not None}, name)
-    return JobRun(make_request(chosen, arguments=arguments, settings=given), on_status).execute()
+    nursery = NurseryProcess()  # The slowest to start comes first: it imports while we check and plan.
+    try:
+        job_run = JobRun(make_request(chosen, arguments=arguments, settings=given), nursery, on_status)
+    except BaseException:
+        nursery.stop(0.0, ())
+        raise
+    return job_run.execute()
 
 
 def _chosen(job: Any, functions: dict[str, Any], name: str | None) -> Any:

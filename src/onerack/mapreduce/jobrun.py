@@ -58,9 +58,11 @@ _PAIRS_OUT = OutputFormat("pairs")
 
 
 class JobRun:
-    """One execution of a job."""
+    """One execution of a job. `execute` ends `nursery` in every case."""
 
-    def __init__(self, request: Request, on_status: Callable[[JobStatus], None] | None) -> None:
+    def __init__(
+        self, request: Request, nursery: NurseryProcess, on_status: Callable[[JobStatus], None] | None
+    ) -> None:
         self._request = request
         self._on_status = on_status
         self._began = time.monotonic()
@@ -69,7 +71,7 @@ class JobRun:
         """The last one of each stage."""
         self._submitted = False
         self._accelerated = False
-        self._nursery: NurseryProcess | None = None
+        self._nursery = nursery
         self._rack: EmbeddedRack | None = None
         self._destination: Destination | None = None
         self.job, self._directory = history.create_job()
@@ -104,7 +106,6 @@ class JobRun:
 
     def _run(self, interruption: Interruption) -> JobResult:
         request = self._request
-        self._nursery = NurseryProcess()
         # Imported only now: they bring asyncio, numpy and pyarrow, and beside us the nursery imports as much.
         from onerack.mapreduce.outputs.destination import open_destination
         from onerack.mapreduce.server import EmbeddedRack
@@ -138,7 +139,7 @@ class JobRun:
             if number:
                 folder = self._stage_directory(number - 1) / _PARTS
                 planned = self._plan_parts([str(folder / part.path) for part in ended[-1].parts])
-            self._accelerate(planned)
+            self._accelerate(stage, planned)
             spec = self._spec(number, stage, planned)
             if stage.ranged and spec.reducers > 1:
                 spec = msgspec.structs.replace(spec, splitters=self._splitters(spec))
@@ -148,10 +149,12 @@ class JobRun:
             shutil.rmtree(Path(spec.directory, _SHUFFLE), ignore_errors=True)
         return ended
 
-    def _accelerate(self, planned: Plan) -> None:
+    def _accelerate(self, stage: LoadedJob, planned: Plan) -> None:
         """Has the compiled kernels loaded, once, when the stage is worth it. Workers made before load their own."""
         assert self._rack is not None
-        if self._request.accelerate and not self._accelerated and planned.total_bytes > COMPILE_BYTES_MIN:
+        if not (self._request.accelerate and stage.uses_kernels) or self._accelerated:
+            return
+        if planned.total_bytes > COMPILE_BYTES_MIN:
             self._accelerated = True
             self._rack.compile()
 
@@ -275,7 +278,7 @@ class JobRun:
         """Ends all processes, then removes what they have written. A failed job keeps what `onerack debug` needs."""
         if self._rack is not None:
             self._rack.close()
-        elif self._nursery is not None:
+        else:
             self._nursery.stop(0.0, ())
         if self._destination is not None:
             self._destination.abort()
