@@ -39,7 +39,7 @@ LATE_S = 0.4
 
 
 class Network:
-    """`deliver(to, message, sender)` is called at each arrival; `disturbed(node)` for each node that a fault touched."""
+    """`deliver(to, message, sender)` is called at each arrival, `disturbed(node)` for each node that a fault met."""
 
     def __init__(
         self,

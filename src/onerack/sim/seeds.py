@@ -15,4 +15,4 @@ import random
 def stream(seed: int, name: str) -> random.Random:
     """The stream of chance of one purpose."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(digest, "big"))
+    return random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - the point is that it can be repeated

@@ -1,4 +1,4 @@
-"""MapReduce under simulation: the production master, simulated workers, seeded faults, and the sequential run as oracle.
+"""MapReduce under simulation: the production master, simulated workers, seeded faults, the sequential run as oracle.
 
     from onerack.sim.mapreduce import run_schedule, run_many, tell
     run_schedule(17)               one seed; raises `ScheduleFailed` when anything is wrong

@@ -195,6 +195,10 @@ class Schedule:
             self._plan_turn(0.0)
             return
         now = self.world.now
+        if self._frozen_until_ns == self.world.now_ns and self._wake_at is not None and now >= self._wake_at:
+            # The process has just gone on: its alarm rings before it has read its sockets.
+            self._step(Tick(), "master", now)
+            self._carry_out(now)
         while self._inbox:
             message, sender = self._inbox.popleft()
             self._step(message, sender, now)

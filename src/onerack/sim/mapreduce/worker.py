@@ -1,4 +1,4 @@
-"""The simulated worker: obeys orders, reads made-up records, reports, beats its heart; dies, pauses and hangs when told.
+"""The simulated worker: obeys orders, reads made-up records, reports, beats its heart; dies and hangs when told.
 
 The idea: it speaks the production messages and keeps the production contract (an order counts only if its number is
 new, a kill makes its order count as seen, a dismissed worker registers again), so what the master may rely on in
@@ -123,6 +123,7 @@ class SimWorker:
                 if self._counts and self._seen > order:
                     return
                 self._turn_to(None)
+                self._loaded.clear()
                 self._register()
 
     def _obey(self, order: RunMap | RunReduce) -> None:
