@@ -31,7 +31,6 @@ class TeraGen(BuiltinJob):
 
     usage: ClassVar[str] = "onerack run teragen ROWS --out DIR, with ROWS a number such as 1000000, 500k, 10m or 1g"
     arguments_count: ClassVar[int] = 1
-    uses_kernels = False
     input_format = InputFormat("fixed", record_bytes=RECORD_BYTES)
     output_format = OutputFormat("fixed")
     reducers = 0

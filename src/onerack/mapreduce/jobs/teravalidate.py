@@ -28,7 +28,6 @@ class TeraValidate(BuiltinJob):
     """rows, checksum and `sorted yes`, a line each."""
 
     usage: ClassVar[str] = "onerack run teravalidate SORTED_DIR --out DIR"
-    uses_kernels = False
     input_format = InputFormat("fixed", record_bytes=RECORD_BYTES)
     reducers = 1
     counters = ("rows", "checksum")

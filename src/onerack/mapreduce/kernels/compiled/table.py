@@ -55,13 +55,63 @@ def hash_of(data: Any, start: Any, length: Any, first: Any, last: Any) -> Any:
     return (mixed ^ (mixed >> _SHIFT)) * _MULTIPLIER >> _SHIFT
 
 
-@compiled(types.boolean(BYTES, types.int64, BYTES, types.int64, types.int64), inner=True)
+@compiled(types.boolean(BYTES, types.int64, UINT8_OUT, types.int64, types.int64), inner=True)
 def same_middle(data: Any, start: Any, strings: Any, offset: Any, length: Any) -> Any:
     """Whether two strings of more than 16 bytes agree between the first 8 and the last 8."""
     for position in range(8, length - 8, 8):
         if load_u64(data, start + position) != load_u64(strings, offset + position):
             return False
     return True
+
+
+@compiled(types.int64(BYTES, types.int64, types.int64, UINT8_OUT, types.int64), inner=True)
+def keep_string(data: Any, start: Any, length: Any, strings: Any, used: Any) -> Any:
+    """Copies a new string behind the others; returns the bytes used then."""
+    for position in range(length):
+        strings[used + position] = data[start + position]
+    return used + length
+
+
+@compiled(
+    types.int64(BYTES, INT64, INT64, types.int64, types.int64, UINT64_OUT, UINT64_OUT, UINT64_OUT, UINT64_OUT),
+    inner=True,
+)
+def read_batch(
+    data: Any, starts: Any, lengths: Any, done: Any, size: Any, slots: Any, first: Any, last: Any, hashes: Any
+) -> Any:
+    """Reads the strings `done` to `done + size`, asks for their slots, and returns their length together."""
+    slot_mask = np.uint64(len(slots) - 1)
+    together = 0
+    for i in range(size):
+        start = starts[done + i]
+        length = lengths[done + i]
+        together += length
+        if start + 8 <= len(data):
+            # Shifted in two halves, since a shift by all 64 bits is undefined.
+            half = np.uint64(4 * min(length, 8))
+            head = load_u64(data, start) & ~((_ALL << half) << half)
+            # Loaded in any case: a branch on the length of a word is mispredicted too often.
+            tail = load_u64(data, start + max(length - 8, 0))
+            if length <= 8:
+                tail = np.uint64(0)
+        else:
+            head = few_bytes(data, start, length)
+            tail = np.uint64(0)
+        first[i] = head
+        last[i] = tail
+        hashes[i] = hash_of(data, start, length, head, tail)
+        prefetch(slots, np.int64(hashes[i] & slot_mask))
+    return together
+
+
+@compiled(types.void(UINT64_OUT, types.int64, UINT64_OUT, UINT64_OUT), inner=True)
+def ask_rows(hashes: Any, size: Any, slots: Any, rows: Any) -> None:
+    """Asks for the rows of a batch, whose slots have arrived by now."""
+    slot_mask = np.uint64(len(slots) - 1)
+    for i in range(size):
+        slot = slots[hashes[i] & slot_mask]
+        if slot != np.uint64(0):
+            prefetch(rows, np.int64((slot & _LOW) - np.uint64(1)) * ROW_WORDS)
 
 
 @compiled(types.int64(BYTES, INT64, INT64, INT64, UINT64_OUT, UINT64_OUT, UINT8_OUT, INT64_OUT, INT32_OUT))
@@ -84,33 +134,10 @@ def intern(
     done = 0
     while done < total:
         size = min(BATCH, total - done)
-        needed = 0
-        for i in range(size):
-            start = starts[done + i]
-            length = lengths[done + i]
-            needed += length
-            if start + 8 <= len(data):
-                # Shifted in two halves, since a shift by all 64 bits is undefined.
-                half = np.uint64(4 * min(length, 8))
-                mask = ~((_ALL << half) << half)
-                head = load_u64(data, start) & mask
-                # Loaded in any case: a branch on the length of a word is mispredicted too often.
-                tail = load_u64(data, start + max(length - 8, 0))
-                if length <= 8:
-                    tail = np.uint64(0)
-            else:
-                head = few_bytes(data, start, length)
-                tail = np.uint64(0)
-            first[i] = head
-            last[i] = tail
-            hashes[i] = hash_of(data, start, length, head, tail)
-            prefetch(slots, np.int64(hashes[i] & slot_mask))
+        needed = read_batch(data, starts, lengths, done, size, slots, first, last, hashes)
         if known + size > row_limit or used + needed > len(strings):
             break
-        for i in range(size):
-            slot = slots[hashes[i] & slot_mask]
-            if slot != np.uint64(0):
-                prefetch(rows, np.int64((slot & _LOW) - np.uint64(1)) * ROW_WORDS)
+        ask_rows(hashes, size, slots, rows)
         for i in range(size):
             length = lengths[done + i]
             weight = weights[done + i]
@@ -126,9 +153,7 @@ def intern(
                     rows[row + LAST] = last[i]
                     rows[row + PLACE] = (np.uint64(used) << _SHIFT) | np.uint64(length)
                     rows[row + SUM] = np.uint64(weight)
-                    for position in range(length):
-                        strings[used + position] = data[starts[done + i] + position]
-                    used += length
+                    used = keep_string(data, starts[done + i], length, strings, used)
                     break
                 if (
                     slot >> _SHIFT == hashes[i]
