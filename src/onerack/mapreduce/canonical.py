@@ -198,7 +198,7 @@ def _encode_part(part: Any, depth: int) -> bytes:
     if kind == "float":
         return b"\x30" + encode_float(part)
     if kind == "bytes":
-        return b"\x50" + part.replace(b"\x00", b"\x00\xff") + b"\x00"
+        return b"\x50" + cast(bytes, part).replace(b"\x00", b"\x00\xff") + b"\x00"
     if kind == "bool":
         return b"\x10\x01" if part else b"\x10\x00"
     if kind == "none":

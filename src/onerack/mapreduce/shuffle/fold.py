@@ -114,7 +114,8 @@ def _extremes(reduce: Reducer, numbers: npt.NDArray[Any], values: npt.NDArray[An
     extreme = np.minimum if isinstance(reduce, Min) else np.maximum
     rows = np.arange(len(values))
     states = values[first_rows(numbers, rows, count)]
-    extreme.at(states, numbers, values)
+    with np.errstate(invalid="ignore"):  # NaN is meant to spread.
+        extreme.at(states, numbers, values)
     if values.dtype == np.float64 and (states == 0).any():
         # 0.0 and -0.0 are equal, and the first of equals is the one to keep.
         equal = np.flatnonzero((values == 0) & (states[numbers] == 0))

@@ -20,6 +20,7 @@ from itertools import chain, pairwise
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 
 from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.kernels.buffers import bytes_list
@@ -125,7 +126,7 @@ class _Folding:
     def _scatter(self, folded: Columns, total_bytes: int) -> _Ranges:
         """Opens the ranges and puts into them what has been folded so far: it comes before all that follows."""
         count = min(max(2 * total_bytes // self._bytes_max + 1, 2), _RANGES_MAX)
-        ranges = _Ranges(self._files.next_path(), _borders(folded, count), self._bytes_max // 2)
+        ranges = _Ranges(self._files.next_path(), _borders(folded, count, self._bytes_max), self._bytes_max // 2)
         for start, rows in cut_rows([folded.keys, folded.values], self._bytes_max // 4, folded.rows):
             ranges.add(slice_rows(folded, start, rows))
         return ranges
@@ -143,9 +144,14 @@ def _is_one_key(folded: Columns) -> bool:
     return bool(folded.keys[0] == folded.keys[-1])
 
 
-def _borders(folded: Columns, count: int) -> list[bytes]:
-    """Up to count - 1 borders that cut the distinct keys into ranges of about equal size; none below the first."""
-    sample = sorted(set(bytes_list(folded.keys.take(np.linspace(0, folded.rows - 1, _SAMPLE).astype(np.int64)))))
+def _borders(folded: Columns, count: int, sample_bytes: int) -> list[bytes]:
+    """Up to count - 1 borders that cut the distinct keys into ranges of about equal size.
+
+    Requires: at least two keys. There is a border, and a key below the lowest, so every range is smaller than all.
+    """
+    affordable = folded.rows * sample_bytes // (folded.keys.nbytes + 1)
+    rows = np.linspace(0, folded.rows - 1, max(2, min(folded.rows, affordable, _SAMPLE))).astype(np.int64)
+    sample = sorted(set(bytes_list(folded.keys.take(pa.array(rows)))))
     return sorted({sample[len(sample) * part // count] for part in range(1, count)} - {sample[0]}) or [sample[-1]]
 
 
