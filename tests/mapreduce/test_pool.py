@@ -134,6 +134,39 @@ def test_a_hanging_task_is_killed_at_its_stall_deadline(
     assert repeated_tasks(result) == ["m2"]
 
 
+def test_a_backup_task_wins_and_the_straggler_is_killed(
+    books: Path, tmp_path: Path, word_counts: dict[str, int]
+) -> None:
+    def sabotage() -> None:
+        import time
+
+        time.sleep(1000)
+
+    config = msgspec.structs.replace(HASTY, backup_age_min_s=0.3, backup_phase_fraction=0.5)
+    result = count_words(books, tmp_path / "out", sabotage, backup_tasks=True, config=config)
+
+    assert dict(result.rows()) == word_counts
+    assert repeated_tasks(result) == ["m2"]
+    assert (result.retries, result.metrics.records_in) == (0, 14)
+
+
+def test_a_record_that_ends_its_process_is_set_aside(books: Path, tmp_path: Path) -> None:
+    def words(key: Any, line: str) -> Pairs:
+        if line == "the tale of berta":
+            import os
+
+            os.kill(os.getpid(), 11)
+        yield line, 1
+
+    result = run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), workers=2, on_error="skip:1")
+
+    assert dict(result.rows())["it was it"] == 10
+    (record,) = result.quarantined
+    assert (record.record.path, record.record.offset) == (str(books / "berta.txt"), 0)
+    assert record.raw == b"the tale of berta"
+    assert "SIGSEGV" in record.traceback
+
+
 def test_a_killed_nursery_is_started_again(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
     def sabotage() -> None:
         import os

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from onerack.config import MIB
-from onerack.errors import JobInterrupted
+from onerack.errors import JobInterrupted, StorageFull
 from onerack.mapreduce import history
 from onerack.mapreduce.explanation import error_of
 from onerack.mapreduce.interruption import Interruption, Stopped
@@ -99,7 +99,7 @@ class JobRun:
                 message = f"job {self.job} was interrupted by {name}; nothing of its output is left"
                 raise JobInterrupted(message) from None
             except BaseException as error:
-                self._abandon("failed", str(error) or type(error).__name__)
+                self._abandon("failed", str(error) or type(error).__name__, full=isinstance(error, StorageFull))
                 raise
 
     # ---------------------------------------------------------------------------------------------- the good way
@@ -274,8 +274,11 @@ class JobRun:
 
     # ---------------------------------------------------------------------------------------------- every other way
 
-    def _abandon(self, state: Literal["failed", "interrupted"], error: str) -> None:
-        """Ends all processes, then removes what they have written. A failed job keeps what `onerack debug` needs."""
+    def _abandon(self, state: Literal["failed", "interrupted"], error: str, *, full: bool = False) -> None:
+        """Ends all processes, then removes what they have written.
+
+        A failed job keeps what `onerack debug` needs, unless a full disk is why it failed.
+        """
         if self._rack is not None:
             self._rack.close()
         else:
@@ -286,8 +289,9 @@ class JobRun:
             # Refused before anything ran: the caller has the reason, and the history has nothing to show.
             shutil.rmtree(self._directory, ignore_errors=True)
             return
-        if state == "interrupted":
+        if state == "interrupted" or full:
             self._sweep()
+        shutil.rmtree(self._directory / "workers", ignore_errors=True)
         with suppress(OSError):  # A full disk must not hide why the job failed.
             self._tell(
                 state=state, seconds=time.monotonic() - self._began, error=error, stages=tuple(self._pictures.values())

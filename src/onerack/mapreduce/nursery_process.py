@@ -36,9 +36,10 @@ class NurseryProcess:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         package_root = str(Path(onerack.__file__).parent.parent)
-        # `-c` makes a __main__ that is nobody's module; -P keeps the current directory from shadowing the library.
+        # `-c` makes a __main__ that is nobody's module; -P keeps the current directory from shadowing the library. The
+        # folder of this very package goes first until the package is found, and then last, where it shadows nothing.
         program = (
-            f"import sys; sys.path.append({package_root!r}); "
+            f"import sys; sys.path.insert(0, {package_root!r}); import onerack; sys.path.append(sys.path.pop(0)); "
             f"from onerack.mapreduce.worker.nursery import main; main({theirs.fileno()})"
         )
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`

@@ -80,7 +80,7 @@ class EmbeddedRack:
         stage = asyncio.run_coroutine_threadsafe(self._stage(spec, workers, pictures.put), self._loop)
         stage.add_done_callback(lambda _: pictures.put(None))
         try:
-            while (picture := pictures.get()) is not None:
+            while (picture := _latest(pictures)) is not None:
                 on_status(picture)
         except BaseException:
             self._cancel(spec.job, "interrupted")
@@ -193,6 +193,18 @@ class EmbeddedRack:
         self._failure = error
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
+
+
+def _latest(pictures: queue.SimpleQueue[JobStatus | None]) -> JobStatus | None:
+    """Waits for a picture and passes over those that newer ones have replaced; None when there will be no more."""
+    picture = pictures.get()
+    while picture is not None and not pictures.empty():
+        newer = pictures.get()
+        if newer is None:
+            pictures.put(None)  # For the next call: the last picture has yet to be shown.
+            break
+        picture = newer
+    return picture
 
 
 class TraceFile:
