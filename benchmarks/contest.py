@@ -147,13 +147,14 @@ def filled(command: Sequence[str], output: Path) -> list[str]:
 
 
 def compare(series: Sequence[Series]) -> None:
-    """Marks every contender whose result is not that of most."""
+    """Marks every contender whose result is not that of most; without a majority nobody is right."""
     results = Counter(one.result for one in series if one.result and not one.trouble)
-    if results:
-        agreed = results.most_common(1)[0][0]
-        for one in series:
-            if not one.trouble and one.result != agreed:
-                one.trouble = f"its result differs ({one.result}, most have {agreed})"
+    (agreed, votes), *others = results.most_common(2) or [("", 0)]
+    tied = any(count == votes for _, count in others)
+    for one in series:
+        if not one.trouble and (tied or one.result != agreed):
+            most = "there is no majority" if tied else f"most have {agreed}"
+            one.trouble = f"its result differs ({one.result}; {most})"
 
 
 def progress(one: Series) -> str:

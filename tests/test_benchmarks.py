@@ -41,6 +41,12 @@ def test_a_contender_whose_result_differs_has_no_times() -> None:
     assert judge(Bar("", 1.0, ("A", "B")), contest).met is None
 
 
+def test_of_two_that_differ_neither_has_times() -> None:
+    contest = [series("onerack", 1.0, result="a"), series("A", 2.0, result="b")]
+    compare(contest)
+    assert all("differs" in one.trouble for one in contest)
+
+
 def test_a_bar_is_judged_against_the_fastest_formulation_by_medians() -> None:
     contest = [
         series("onerack", 3.0, 2.0, 9.0),
@@ -121,7 +127,7 @@ def test_rounds_are_interleaved_and_failures_drop_out(tmp_path: Path) -> None:
 
 def test_only_documents_on_whose_words_all_agree_enter() -> None:
     assert plain(b"a b") == b"a b\n"
-    for refused in (b"a\0b\n", b"a\r\n", b"\xff\n", "a\u2028b\n".encode(), b"a\x1cb\n"):
+    for refused in (b"a\0b\n", b"a\r\n", b"\xff\n", "a\u2028b\n".encode(), "a\u00a0 b\n".encode(), b"a\x1cb\n"):
         assert plain(refused) == b""
 
 
