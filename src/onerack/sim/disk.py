@@ -47,7 +47,7 @@ class SimAppendFile:
 
 
 class SimDisk:
-    """One machine's files. `capacity_bytes` and `syncs_until_failure` are there to be set by whoever inflicts faults."""
+    """One machine's files. Whoever inflicts faults sets `capacity_bytes` and `syncs_until_failure`."""
 
     def __init__(self, chance: random.Random, capacity_bytes: int = 1 << 40) -> None:
         self.capacity_bytes = capacity_bytes

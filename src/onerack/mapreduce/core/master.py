@@ -263,7 +263,7 @@ class Master:
     def _take_report(self, name: str, attempt: AttemptId, kind: TaskKind, now: float) -> tuple[Job, Phase, Task] | None:
         """An attempt's end was reported: its worker is free. Gives what it belongs to, unless that is old news."""
         worker = self.workers.find(name)
-        if worker is not None:
+        if worker is not None and attempt.kind == kind:
             worker.heard_at = now
             assignment = worker.assignment
             # A worker that was told to end the attempt may yet be ended itself: it is busy until it says otherwise.
@@ -272,7 +272,7 @@ class Master:
                 worker.assignment = None
                 self.workers.stand_in_line(worker)
         found = self.endings.find(attempt)
-        if found is None or attempt.kind != kind or not found[2].may_report(attempt.number):
+        if found is None or attempt.kind != kind or not found[2].may_report(attempt.number, name):
             self.outbox.attempt_event("report_ignored", attempt, worker=name)
             return None
         return found

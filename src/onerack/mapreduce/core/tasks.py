@@ -95,9 +95,12 @@ class Task:
                 return running
         return None
 
-    def may_report(self, number: int) -> bool:
-        """Whether the end of attempt `number` is still news."""
-        return self.result is None and (number in self.adrift or self.find_running(number) is not None)
+    def may_report(self, number: int, worker: str) -> bool:
+        """Whether the end of attempt `number` is still news, and `worker` the one to bring it."""
+        if self.result is not None:
+            return False
+        running = self.find_running(number)
+        return running.worker == worker if running is not None else number in self.adrift
 
 
 class Phase:
@@ -168,7 +171,7 @@ class Phase:
     def accept(self, task: Task, result: TaskCompleted, worker: str, now: float) -> list[Running]:
         """Completes the task; gives the attempts that lost. Requires: the attempt may report."""
         number = result.attempt.number
-        assert task.may_report(number)
+        assert task.may_report(number, worker)
         winner = task.find_running(number)
         if winner is not None:
             bisect.insort(self.durations, now - winner.started)

@@ -155,7 +155,7 @@ class EveryCompletionIsAccepted(_WithJobs):
             if task.result is not None:
                 task.result = result
                 return []
-            if not task.may_report(result.attempt.number):
+            if not task.may_report(result.attempt.number, worker):
                 task.adrift = (*task.adrift, result.attempt.number)
             return super().accept(task, result, worker, now)
 
