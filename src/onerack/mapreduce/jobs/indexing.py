@@ -118,9 +118,9 @@ def _merge(
     chosen: Sequence[tuple[Any, Any]], documents: Sequence[npt.NDArray[np.int32]], accelerate: bool
 ) -> tuple[Any, npt.NDArray[np.int64]] | None:
     """The distinct words in order, and the distinct postings (word << 32 | document) in order."""
-    words = pa.concat_arrays([words for words, _ in chosen])
-    if not len(words):
+    if not any(len(words) for words, _ in chosen):
         return None
+    words = pa.concat_arrays([words for words, _ in chosen])
     distinct, numbers = number_keys(words, accelerate)
     order = sort_order(distinct, accelerate)
     ranks = np.empty(len(order), np.int64)

@@ -78,7 +78,7 @@ def records(first: int, count: int) -> Any:
     numbers = np.arange(first, first + count, dtype=np.uint64)
     rows = np.full((count, RECORD_BYTES), 0x20, np.uint8)
     # 16 bits of a hash, scaled to the 95 printable characters.
-    pieces = np.concatenate([_hash(numbers, word).view(np.uint16).reshape(count, 4) for word in range(3)], axis=1)
+    pieces = np.concatenate([_hash(numbers, word).view("<u2").reshape(count, 4) for word in range(3)], axis=1)
     rows[:, :KEY_BYTES] = 0x20 + (pieces[:, :KEY_BYTES].astype(np.uint32) * 95 >> 16)
     rows[:, 12:28] = 0x30
     rows[:, 28:44] = _hex_digits(numbers, 16)

@@ -35,14 +35,14 @@ class TeraValidate(BuiltinJob):
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Checks the order within each block, and hands on what the reduce has to compare."""
         from onerack.mapreduce.jobs.teragen import checksum
-        from onerack.mapreduce.shuffle.rows import rows_in
+        from onerack.mapreduce.shuffle.rows import first_fall, rows_in
 
         for block in reader.byte_blocks():
             rows = rows_in(block.data, RECORD_BYTES)
             if not len(rows):
                 continue
             context.path = block.path
-            wrong = first_disorder(rows)
+            wrong = first_fall(rows, KEY_BYTES)
             if wrong >= 0:
                 before, after = rows[wrong - 1, :KEY_BYTES].tobytes(), rows[wrong, :KEY_BYTES].tobytes()
                 raise out_of_order(block.path, block.offset + wrong * RECORD_BYTES, after, "the row before", before)
@@ -68,15 +68,6 @@ class TeraValidate(BuiltinJob):
         yield "rows", rows
         yield "checksum", total
         yield "sorted", "yes"
-
-
-def first_disorder(rows: Any) -> int:
-    """The first row whose key is smaller than that of the row before it; -1: there is none."""
-    from onerack.mapreduce.shuffle.rows import key_numbers
-
-    high, low = key_numbers(rows, KEY_BYTES)
-    falls = (high[1:] < high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] < low[:-1]))
-    return int(falls.argmax()) + 1 if falls.any() else -1
 
 
 def out_of_order(path: str, offset: int, key: bytes, where: str, other: bytes) -> InputError:

@@ -57,9 +57,11 @@ def rows_order(rows: Rows, key_bytes: int) -> npt.NDArray[np.int64]:
     return order
 
 
-def key_numbers(rows: Rows, key_bytes: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """The keys as pairs of numbers that sort as they do."""
-    return _number(rows[:, :_PREFIX_BYTES]), _number(rows[:, _PREFIX_BYTES:key_bytes])
+def first_fall(rows: Rows, key_bytes: int) -> int:
+    """The first row whose key is smaller than that of the row before it; -1: there is none."""
+    high, low = _number(rows[:, :_PREFIX_BYTES]), _number(rows[:, _PREFIX_BYTES:key_bytes])
+    falls = (high[1:] < high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] < low[:-1]))
+    return int(falls.argmax()) + 1 if falls.any() else -1
 
 
 def _number(columns: Rows) -> npt.NDArray[np.uint64]:
