@@ -230,9 +230,9 @@ class Master:
         word = self.orders.weigh(assignment, running, seen, now)
         if certain and word == "wait":
             word = "free" if assignment.killed else "lost"
-        if word == "wait" or (word == "runs" and assignment.killed):
-            self.orders.say_again(self.jobs.get(assignment.attempt.job), worker, seen, now)
-        elif word != "runs":
+        if word == "unseen" or (word == "runs" and assignment.killed):
+            self.orders.say_again(self.jobs.get(assignment.attempt.job), worker, now)
+        elif word in ("free", "lost"):
             worker.assignment = None
             if word == "lost":
                 reason = "its worker does not run it and has not said how it ended"

@@ -21,7 +21,7 @@ from onerack.mapreduce.core.tasks import Task
 from onerack.mapreduce.core.workers import Assignment, Worker
 from onerack.mapreduce.messages import AttemptId, Dismiss, KillAttempt, LoadJob, RunMap, RunReduce
 
-Word = Literal["runs", "free", "lost", "wait"]
+Word = Literal["runs", "free", "lost", "unseen", "wait"]
 
 
 class Orders:
@@ -66,7 +66,7 @@ class Orders:
         """Whoever bears this name is not counted on."""
         self._outbox.send(name, Dismiss(name, reason, self._number))
 
-    def say_again(self, job: Job | None, worker: Worker, seen: int | None, now: float) -> None:
+    def say_again(self, job: Job | None, worker: Worker, now: float) -> None:
         """The order, or the kill, seems not to have arrived."""
         assert worker.assignment is not None
         assignment = worker.assignment
@@ -74,8 +74,7 @@ class Orders:
             return
         if assignment.killed:
             self.kill(worker, assignment.killed, now)
-        elif job is not None and assignment.message is not None and seen is not None:
-            # A worker that does not count would take it for another order; its channel loses none.
+        elif job is not None and assignment.message is not None:
             assignment.said_at = now
             self._outbox.send(worker.name, LoadJob(job.spec))
             self._outbox.send(worker.name, assignment.message)
@@ -85,7 +84,8 @@ class Orders:
         """What a worker's word means for its assignment.
 
         runs: it runs what it was told. free: it has ended what we told it to end. lost: it had the order, runs
-        something else or nothing, and no report has come. wait: nothing can be concluded yet.
+        something else or nothing, and no report has come. unseen: it has not had the order yet. wait: nothing can
+        be concluded.
         """
         if running == assignment.attempt:
             assignment.confirmed = True
@@ -93,11 +93,11 @@ class Orders:
             return "runs"
         counts = seen is not None
         if seen is not None and seen < assignment.order:
-            return "wait"
+            return "unseen"
         if assignment.killed and counts:
             return "free"
         if not counts and not assignment.confirmed and not assignment.killed:
-            # On an ordered channel the order cannot be lost, only still be on its way.
+            # On an ordered channel the order cannot be lost, only still be on its way. Said again it would run twice.
             return "wait"
         if assignment.missing_since is None:
             # The report of the end may have been overtaken by this very heartbeat.

@@ -181,7 +181,7 @@ class LostOrdersAreNotSaidAgain(_WithOrders):
     """An order that did not arrive is waited for."""
 
     class Wrong(Orders):
-        def say_again(self, job: Job | None, worker: Worker, seen: int | None, now: float) -> None:
+        def say_again(self, job: Job | None, worker: Worker, now: float) -> None:
             return
 
 
@@ -202,7 +202,7 @@ class OldHeartbeatsAreBelieved(_WithOrders):
     class Wrong(Orders):
         def weigh(self, assignment: Assignment, running: AttemptId | None, seen: int | None, now: float) -> Word:
             word = super().weigh(assignment, running, seen, now)
-            return "lost" if word == "wait" and not assignment.killed else word
+            return "lost" if word in ("wait", "unseen") and not assignment.killed else word
 
 
 @_plant
