@@ -23,7 +23,7 @@ from onerack.mapreduce.shuffle.collector import Collector
 from onerack.mapreduce.shuffle.format import verify_file
 from onerack.mapreduce.shuffle.merge import fold_partition
 from onerack.mapreduce.values import encode_values
-from tests.mapreduce.shuffling import ROOMY, TIGHT, flat, folded, grouped, shuffled
+from tests.mapreduce.shuffling import ROOMY, TIGHT, flat, folded, grouped, same, shuffled
 
 
 @pytest.fixture
@@ -42,22 +42,28 @@ def collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
         one.abort()
 
 
-def test_words_are_counted_whatever_the_blocks_and_the_memory(tmp_path: Path) -> None:
-    words = [f"word{(number * number) % 977}" for number in range(6000)]
+@pytest.mark.parametrize("reduce", ["sum", "count"])
+@pytest.mark.parametrize("accelerate", [False, True])
+@pytest.mark.parametrize("letter", ["w", "é"])
+def test_words_are_counted_whatever_the_blocks_and_the_memory(
+    tmp_path: Path, reduce: str, accelerate: bool, letter: str
+) -> None:
+    words = [f"{letter}{(number * number) % 977}" for number in range(6000)]
     pairs = [(word, 1) for word in words]
     expected = {encode_key(word): count for word, count in Counter(words).items()}
-    for block in (1, 7, 6000):
+    for block in (1, 300, 6000):
         for memory_bytes in (TIGHT, ROOMY):
             few = pairs if block > 1 else pairs[:50]
-            found = flat(folded(tmp_path, [few], "sum", block=block, memory_bytes=memory_bytes))
+            found = flat(folded(tmp_path, [few], reduce, block=block, memory_bytes=memory_bytes, accelerate=accelerate))
             assert found == (expected if block > 1 else {encode_key(w): c for w, c in Counter(words[:50]).items()})
 
 
 @pytest.mark.parametrize(
     "values", [[1, True], [True, True], [1, 1.0], [1.0, 1.0], [1, 2], [1, np.int64(1)], [np.bool_(True), 1]]
 )
-def test_what_equals_one_is_not_taken_for_the_int_one(tmp_path: Path, values: list[Any]) -> None:
-    (total,) = flat(folded(tmp_path, [[("a", value) for value in values]], "sum")).values()
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_what_equals_one_is_not_taken_for_the_int_one(tmp_path: Path, values: list[Any], accelerate: bool) -> None:
+    (total,) = flat(folded(tmp_path, [[("a", value) for value in values]], "sum", accelerate=accelerate)).values()
     plain = [value.item() if isinstance(value, np.generic) else value for value in values]
     assert total == sum(plain)
     assert type(total) is type(sum(plain))
@@ -72,10 +78,11 @@ def test_what_equals_one_is_not_taken_for_the_int_one(tmp_path: Path, values: li
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("accelerate", [False, True])
 def test_keys_of_two_kinds_are_refused_in_one_block_and_in_two(
-    collector: Callable[..., Collector], reduce: str | None, pairs: list[Any], block: int
+    collector: Callable[..., Collector], reduce: str | None, pairs: list[Any], block: int, accelerate: bool
 ) -> None:
-    collects = collector(reduce)
+    collects = collector(reduce, accelerate=accelerate)
 
     def add() -> None:
         for start in range(0, len(pairs), block):
@@ -91,13 +98,35 @@ def test_keys_of_two_kinds_are_refused_even_from_two_map_tasks(tmp_path: Path) -
             folded(tmp_path, [[(1, 1)], [(1.0, 1)]], reduce, reducers=1)
 
 
+@pytest.mark.parametrize("values", [[1, 1, 0.1, 1], [1, 1, 2], [1, True], [1, 2**70, 1]])
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_counting_turns_into_adding_without_a_seam(tmp_path: Path, values: list[Any], accelerate: bool) -> None:
+    maps = [[(key, value) for value in values for key in ("é", "a", "")]]
+    for block in (1, 2, 3):
+        found = flat(folded(tmp_path, maps, "sum", block=block, accelerate=accelerate))
+        assert same(found, {key.encode(): sum(values) for key in ("é", "a", "")})
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_long_keys_subclasses_and_bytes_are_counted_too(tmp_path: Path, accelerate: bool) -> None:
+    long = "x" * (9 << 20)
+    texts = [["a", np.str_("a"), "b"], [long, long], ["a", long]]
+    maps = [[(key, 1) for block in texts for key in block]]
+    found = flat(folded(tmp_path, maps, "sum", block=1, accelerate=accelerate))
+    assert found == {b"a": 3, b"b": 1, long.encode(): 3}
+    assert flat(folded(tmp_path, maps, "sum", block=7, accelerate=accelerate)) == found
+    raws = [[(key, 1) for key in (b"", b"\xff", b"\x00", b"\xff")]]
+    assert flat(folded(tmp_path, raws, "count", block=2, accelerate=accelerate)) == {b"": 1, b"\xff": 2, b"\x00": 1}
+
+
 @pytest.mark.parametrize("reduce", ["sum", "count", "list", None])
 @pytest.mark.parametrize("key", [[1], {"a": 1}, ("a", [1]), object()])
 @pytest.mark.parametrize("first", [None, "a"])
+@pytest.mark.parametrize("accelerate", [False, True])
 def test_keys_that_are_none_are_refused(
-    collector: Callable[..., Collector], reduce: str | None, key: object, first: object
+    collector: Callable[..., Collector], reduce: str | None, key: object, first: object, accelerate: bool
 ) -> None:
-    collects = collector(reduce)
+    collects = collector(reduce, accelerate=accelerate)
     pairs: list[Any] = [(key, 1)] if first is None else [(first, 1), (key, 1)]
     with pytest.raises(BadKey):
         collects.add_pairs(pairs)
@@ -105,15 +134,16 @@ def test_keys_that_are_none_are_refused(
 
 @pytest.mark.parametrize("key", ["\ud800", float("nan"), (float("nan"),)])
 @pytest.mark.parametrize("reduce", ["sum", "first", None])
+@pytest.mark.parametrize("accelerate", [False, True])
 def test_keys_without_canonical_bytes_are_refused_in_their_own_block(
-    collector: Callable[..., Collector], key: object, reduce: str | None
+    collector: Callable[..., Collector], key: object, reduce: str | None, accelerate: bool
 ) -> None:
     with pytest.raises(BadKey):
-        collector(reduce).add_pairs([(key, 1)])
+        collector(reduce, accelerate=accelerate).add_pairs([(key, 1)])
 
 
 @pytest.mark.parametrize("emitted", ["ab", ("a",), ("a", 1, 2), 5, None, "abc", {"a": 1, "b": 2}, {1, 2}])
-@pytest.mark.parametrize("reduce", ["sum", "first", None])
+@pytest.mark.parametrize("reduce", ["sum", "count", "first", None])
 def test_what_is_no_pair_is_refused_and_shown(
     collector: Callable[..., Collector], emitted: Any, reduce: str | None
 ) -> None:

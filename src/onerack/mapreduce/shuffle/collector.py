@@ -82,7 +82,7 @@ class Collector:
         self._table_bytes_max = _within_limits(memory_bytes * _TABLE_SHARE)
         self._buffer_bytes_max = _within_limits(memory_bytes * _BUFFER_SHARE)
         folding = None if reduce is None or reduce.gathers or self._sort_key is not None else reduce
-        self._table = None if folding is None else PairTable(folding)
+        self._table = None if folding is None else PairTable(folding, accelerate=accelerate)
         self._fold = None if folding is None else ColumnFold(folding, accelerate=accelerate)
         self._fold_bytes_folded = 0
         self._buffer = RowBuffer(accelerate=accelerate)
@@ -121,7 +121,7 @@ class Collector:
         if self._fold is None or self._combine is not None:
             self._buffer_columns(columns)
             return
-        if self._table is not None and self._table.table:
+        if self._table is not None and not self._table.is_empty:
             self._spill()
         self._fold.add(states_of(self._fold.reduce, columns))
         if self._fold.size_bytes > max(self._buffer_bytes_max, 2 * self._fold_bytes_folded):
@@ -183,7 +183,7 @@ class Collector:
     def _write_held(self) -> None:
         if self._combine is not None and self._buffer.size_bytes:
             self._combine_buffer(self._combine)
-        if self._table is not None and self._table.table:
+        if self._table is not None and not self._table.is_empty:
             self._write_states(self._table.drain(self._allow_pickle))
         if self._fold is not None and self._fold.size_bytes:
             folded = self._fold.drain()

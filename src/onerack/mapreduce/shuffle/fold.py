@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from onerack.mapreduce import kernels
 from onerack.mapreduce.canonical import decode_key, mixed_kinds, preview
 from onerack.mapreduce.columns import Array, Columns, KeyKind, ValueKind
-from onerack.mapreduce.kernels.buffers import bytes_list, rows_of
-from onerack.mapreduce.kernels.folding import Table, fold_sum
+from onerack.mapreduce.kernels.buffers import bytes_list
+from onerack.mapreduce.kernels.folding import fold_sum, number_keys
 from onerack.mapreduce.keys import one_array
 from onerack.mapreduce.reducers import Count, First, Max, Mean, Min, Reducer, Sum, TopK
 from onerack.mapreduce.shuffle.arrays import group_starts
@@ -128,16 +127,6 @@ def first_rows(numbers: npt.NDArray[Any], rows: npt.NDArray[np.int64], count: in
     firsts = np.zeros(count, np.int64)
     firsts[numbers[::-1]] = rows[::-1]
     return firsts
-
-
-def number_keys(keys: Array, accelerate: bool) -> tuple[Array, npt.NDArray[Any]]:
-    """The distinct keys in order of first appearance, and for each row the number of its key among them."""
-    if accelerate and kernels.available():
-        table = Table()
-        numbers = table.number(rows_of(keys))
-        return table.keys(), numbers
-    encoded = keys.dictionary_encode()
-    return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
 
 
 def states_of(reduce: Reducer, columns: Columns) -> Columns:

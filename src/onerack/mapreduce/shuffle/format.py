@@ -339,6 +339,7 @@ def verify_file(path: str) -> Footer:
         if extent.offset != covered:
             raise SectionUnreadable(path, f"byte {covered} belongs to no extent", corrupt=True)
         covered += extent.size
+    read = read_section if footer.encoding == ENCODING else read_extents
     for section in sections_of(footer, path):
-        read_section(section)
+        read(section)
     return footer

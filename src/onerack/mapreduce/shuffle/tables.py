@@ -4,6 +4,8 @@ The idea: word count is `sum` over ones, and counting is what `Counter` does in 
 in C, whether all its values are the int 1 (msgpack writes each as one byte, which no True and no 1.0 gives); then
 its keys are counted without a line of Python. All other blocks go through the reducer's loop.
 
+With compiled kernels the keys are counted by a table that is faster still (counting.py).
+
 The rule: a dict merges what it holds equal, so nothing gets in that it would merge wrongly. Keys of kind str, bytes
 and None equal only their like, and checking each *new* key is enough; ints, floats and bools are checked all; tuples,
 whose parts a dict would merge, go in as canonical bytes. The size is computed from the data alone, never asked from
@@ -26,8 +28,10 @@ import pyarrow as pa
 from onerack.errors import BadKey, BadPair
 from onerack.mapreduce.canonical import encode_str, encode_tuple, kind_of, mixed_kinds, preview
 from onerack.mapreduce.columns import Array, Columns, KeyKind
-from onerack.mapreduce.keys import encode_kind, one_array
+from onerack.mapreduce.kernels.compiler import available
+from onerack.mapreduce.keys import decode_keys, encode_kind, one_array
 from onerack.mapreduce.reducers import Count, Reducer, Sum, TopK
+from onerack.mapreduce.shuffle.counting import CountTable
 from onerack.mapreduce.values import encode_values
 
 Pairs = Sequence[tuple[object, object]]
@@ -71,21 +75,29 @@ def _no_pair(emitted: object) -> BadPair:
 
 
 class PairTable:
-    """States by key."""
+    """States by key: in a compiled table of counts for as long as counting is all there is to do, else in a dict."""
 
-    def __init__(self, reduce: Reducer) -> None:
+    def __init__(self, reduce: Reducer, *, accelerate: bool) -> None:
         self.reduce = reduce
         self.table: Counter[Any] = Counter()
         self.kind: KeyKind | None = None
         self._adds_ones = type(reduce) is Sum
         self._counts = type(reduce) is Count
+        self._may_count_natively = accelerate and (self._adds_ones or self._counts) and available()
+        self._native: CountTable | None = None
         self._content_bytes = 0
         self._state_bytes = _STATE_OVERHEAD
         self._values_added = 0
 
     @property
+    def is_empty(self) -> bool:
+        return not self.table and (self._native is None or not self._native.size_bytes)
+
+    @property
     def size_bytes(self) -> int:
         """What the table takes, near enough."""
+        if self._native is not None:
+            return self._native.size_bytes
         held = len(self.table)
         if isinstance(self.reduce, TopK):
             held = min(self._values_added, held * self.reduce.held_max)
@@ -97,19 +109,44 @@ class PairTable:
         if not pairs:
             return
         keys, values = unzip(pairs)
-        before = len(self.table)
         try:
             kind, exact = self._check_keys(keys)
-            if self._counts or (self._adds_ones and _are_ones(values)):
+            if self._counts:
+                check_pairs(pairs)
+            only_counts = self._counts or (self._adds_ones and _are_ones(values))
+            if only_counts and self._counted_natively(kind, exact):
+                return
+            self._leave_native()
+            before = len(self.table)
+            if only_counts:
                 self.table.update(exact)
             else:
                 check_pairs(pairs)
                 self._add_values(exact, values)
         except TypeError as error:
             if not isinstance(error, BadPair):
-                kind_of(keys)
+                # An unhashable key, or one of another kind, is named better than Python does it.
+                found, _ = kind_of(keys)
+                if self.kind not in (None, found):
+                    raise mixed_kinds(self.kind, found, keys[0]) from None
             raise
         self._measure(kind, len(self.table) - before)
+
+    def _counted_natively(self, kind: KeyKind, keys: Sequence[Any]) -> bool:
+        if self._may_count_natively and self._native is None and kind in ("str", "bytes"):
+            self._native = CountTable(kind)
+        return self._native is not None and self._native.add(keys)
+
+    def _leave_native(self) -> None:
+        """Goes on with a dict, for good: from now on states depend on the order of values."""
+        self._may_count_natively = False
+        if self._native is None:
+            return
+        columns = self._native.drain()
+        self._native = None
+        keys = decode_keys(columns.key_kind, columns.keys)
+        self.table.update(dict(zip(keys, columns.values.to_pylist(), strict=True)))
+        self._measure(columns.key_kind, len(keys))
 
     def _check_keys(self, keys: list[Any]) -> tuple[KeyKind, Sequence[Any]]:
         """The kind of the block, and its keys in the form in which the table holds them."""
@@ -159,6 +196,8 @@ class PairTable:
     def drain(self, allow_pickle: bool) -> Columns:
         """All states as columns, in order of first appearance; the table is empty afterwards."""
         assert self.kind is not None, "an empty table is not drained"
+        if self._native is not None:
+            return self._native.drain()
         keys, states = self.reduce.rows(self.table)
         self.table = Counter()
         self._content_bytes = 0
