@@ -28,7 +28,7 @@ def a_job(**changes: object) -> JobRecord:
 
 
 def test_what_is_saved_is_loaded(home: Path) -> None:
-    record = a_job(counters={"lines": 3}, parts=("out/part-00000.tsv",))
+    record = a_job(counters={"lines": 3}, parts=("out/part-00000",))
 
     assert load_job(record.job) == record
     assert sorted(os.listdir(home / "jobs" / record.job)) == ["status.json"]

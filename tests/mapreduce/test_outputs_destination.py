@@ -36,16 +36,16 @@ def test_the_output_appears_at_once(tmp_path: Path) -> None:
     destination = open_destination(str(tmp_path / "out"), overwrite=False, job="job")
     parts = [part_of(destination, 0, 2), part_of(destination, 1)]
     part_of(destination, 0, 1)
-    (Path(destination.staging) / "reduce-00001.9.tsv").write_text("half of what a worker wrote before it d")
+    (Path(destination.staging) / "reduce-00001.9").write_text("half of what a worker wrote before it d")
     assert not (tmp_path / "out").exists()
     paths = destination.commit(parts, {"job": "job"})
-    assert paths == [str(tmp_path / "out" / f"part-0000{i}.tsv") for i in (0, 1)]
-    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000.tsv", "out/part-00001.tsv"]
+    assert paths == [str(tmp_path / "out" / f"part-0000{i}") for i in (0, 1)]
+    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000", "out/part-00001"]
     assert Path(paths[0]).read_text() == "r0\t2\n"
     success = json.loads((tmp_path / "out" / "_SUCCESS").read_text())
     assert success["job"] == "job"
     assert success["parts"][1] == {
-        "path": "part-00001.tsv", "size": 5, "rows": 1, "crc32": f"{parts[1].checksum:08x}",
+        "path": "part-00001", "size": 5, "rows": 1, "crc32": f"{parts[1].checksum:08x}",
     }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_suffixes_stay(tmp_path: Path) -> None:
     destination = open_destination(str(tmp_path / "out"), overwrite=False, job="job")
     parts = [part_of(destination, 0, 1, TSV_GZ), part_of(destination, 1, 1, OutputFormat("pairs"))]
     assert [os.path.basename(path) for path in destination.commit(parts, {})] == [
-        "part-00000.tsv.gz",
+        "part-00000.gz",
         "part-00001.pairs",
     ]
 
@@ -95,7 +95,7 @@ def test_an_empty_output_directory_is_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     destination = open_destination(str(tmp_path / "out"), overwrite=False, job="job")
     destination.commit([part_of(destination, 0)], {})
-    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000.tsv"]
+    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000"]
 
 
 def test_what_somebody_else_put_there_meanwhile_stays(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_overwriting_replaces_the_whole_directory_at_the_end(tmp_path: Path) -> 
     part = part_of(destination, 0)
     assert (out / "old").exists()
     destination.commit([part], {})
-    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000.tsv"]
+    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000"]
 
 
 def test_an_aborted_overwrite_keeps_the_old_output(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_mount_point_is_filled_file_by_file(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "rename", busy)
     destination.commit(parts, {})
-    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000.tsv", "out/part-00001.tsv"]
+    assert tree(tmp_path) == ["out", "out/_SUCCESS", "out/part-00000", "out/part-00001"]
     assert moved[-1] == "_SUCCESS"
 
 
@@ -180,7 +180,7 @@ def test_a_mount_point_that_fills_up_is_left_as_it_was(tmp_path: Path, monkeypat
         raise OSError(errno.EXDEV, "another file system")
 
     def full(source: str, target: str) -> None:
-        if target.endswith("out/part-00001.tsv"):
+        if target.endswith("out/part-00001"):
             Path(target).write_bytes(b"r")  # what a copy leaves when the disk is full
             raise OSError(errno.ENOSPC, "full")
         move(source, target)
@@ -234,7 +234,7 @@ def test_a_link_to_a_directory_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     destination = open_destination(str(tmp_path / "link"), overwrite=False, job="job")
     destination.commit([part_of(destination, 0)], {})
-    assert tree(tmp_path / "real") == ["_SUCCESS", "part-00000.tsv"]
+    assert tree(tmp_path / "real") == ["_SUCCESS", "part-00000"]
     assert (tmp_path / "link").is_symlink()
 
 
@@ -276,26 +276,26 @@ def test_a_remote_output_ends_with_its_mark(store: Any) -> None:
     part_of(destination, 0, 7)
     bad = Quarantined(RecordAt(0, "a", 0, ""), b"x", "no")
     assert destination.commit(parts, {"job": "j"}, [bad]) == [
-        "memory://bucket/out/part-00000.tsv", "memory://bucket/out/part-00001.tsv",
+        "memory://bucket/out/part-00000", "memory://bucket/out/part-00001",
     ]  # fmt: skip
-    names = ["_SUCCESS", "_quarantine/records.jsonl", "part-00000.tsv", "part-00001.tsv"]
+    names = ["_SUCCESS", "_quarantine/records.jsonl", "part-00000", "part-00001"]
     assert store.find("/bucket/out") == [f"/bucket/out/{name}" for name in names]
-    assert store.cat_file("/bucket/out/part-00001.tsv") == b"r1\t1\n"
+    assert store.cat_file("/bucket/out/part-00001") == b"r1\t1\n"
     assert json.loads(store.cat_file("/bucket/out/_SUCCESS"))["parts"][0]["rows"] == 1
 
 
 def test_a_remote_output_that_exists(store: Any) -> None:
     store.pipe_file("/bucket/out/_SUCCESS", b"")
-    store.pipe_file("/bucket/out/part-00009.tsv", b"old")
+    store.pipe_file("/bucket/out/part-00009", b"old")
     with pytest.raises(OutputExists, match="memory://bucket/out"):
         open_destination("memory://bucket/out", overwrite=False, job="job")
     with pytest.raises(OutputExists, match="a file has this name"):
         open_destination("memory://bucket/out/_SUCCESS", overwrite=True, job="job")
     destination = open_destination("memory://bucket/out", overwrite=True, job="job")
     part = part_of(destination, 0)
-    assert store.exists("/bucket/out/part-00009.tsv")
+    assert store.exists("/bucket/out/part-00009")
     destination.commit([part], {})
-    assert store.find("/bucket/out") == ["/bucket/out/_SUCCESS", "/bucket/out/part-00000.tsv"]
+    assert store.find("/bucket/out") == ["/bucket/out/_SUCCESS", "/bucket/out/part-00000"]
 
 
 def test_an_aborted_remote_output_leaves_nothing(store: Any) -> None:

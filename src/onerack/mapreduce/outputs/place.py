@@ -22,7 +22,7 @@ OVERWRITE: Final = "choose another directory, or overwrite it (--overwrite)"
 
 
 def final_name(index: int, staged: str) -> str:
-    """part-00017.tsv for the 17th part, whatever attempt wrote it: reduce-00017.3.tsv.
+    """part-00017.jsonl for the 17th part, whatever attempt wrote it: reduce-00017.3.jsonl.
 
     The first dot ends the task's name and the second one the attempt's number; what follows is the suffix.
     """

@@ -19,9 +19,9 @@ from onerack.mapreduce.outputs.pairs import PairsForm
 from onerack.mapreduce.outputs.sink import Sink
 
 SUFFIXES: Final = {
-    "tsv": ".tsv", "text": ".txt", "jsonl": ".jsonl", "parquet": ".parquet", "fixed": ".bin", "pairs": ".pairs",
-    "user": "",
+    "tsv": "", "text": "", "fixed": "", "user": "", "jsonl": ".jsonl", "parquet": ".parquet", "pairs": ".pairs",
 }  # fmt: skip
+"""Plain lines and records are named as the paper's users know them, part-00000; a format that needs a reader says so."""
 _COMPRESSED: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 
