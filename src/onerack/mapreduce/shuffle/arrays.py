@@ -36,11 +36,6 @@ def row_ends(array: Array) -> npt.NDArray[np.int64]:
     return width * np.arange(len(array) + 1, dtype=np.int64)
 
 
-def size_of(arrays: Sequence[Array]) -> int:
-    """Bytes that the rows of these arrays take, without what slices hide."""
-    return sum(array.nbytes for array in arrays)
-
-
 def cut_rows(arrays: Sequence[Array], bytes_max: int, rows_max: int) -> Iterator[tuple[int, int]]:
     """(start, rows) of consecutive pieces of at most `bytes_max` and `rows_max`, but at least one row each."""
     count = len(arrays[0])
