@@ -32,6 +32,7 @@ class SimConnection:
         self.peer = peer
         self.other: SimConnection | None = None
         self._network = network
+        self._in_flight: deque[bytes | None] = deque()
         self._arrived: deque[bytes | None] = deque()
         self._bell = asyncio.Event()
         self._closed = False
@@ -58,10 +59,15 @@ class SimConnection:
             self._transmit(None)
 
     def _transmit(self, payload: bytes | None) -> None:
-        assert self.other is not None
         loop = asyncio.get_running_loop()
         self._last_arrival = max(self._last_arrival, loop.time() + self._network.draw_delay())
-        loop.call_at(self._last_arrival, self.other._arrive, payload)
+        # asyncio does not keep the order of timers of the same moment; the queue does.
+        self._in_flight.append(payload)
+        loop.call_at(self._last_arrival, self._land)
+
+    def _land(self) -> None:
+        assert self.other is not None
+        self.other._arrive(self._in_flight.popleft())
 
     def _arrive(self, payload: bytes | None) -> None:
         if payload is None:
@@ -78,12 +84,12 @@ class SimListener:
         self.address = address
         self._network = network
         self._serve = serve
-        self._serving: dict[asyncio.Task[None], SimConnection] = {}
+        self._serving: set[asyncio.Task[None]] = set()
 
     def accept(self, connection: SimConnection) -> None:
         task = asyncio.get_running_loop().create_task(self._run(connection))
-        self._serving[task] = connection
-        task.add_done_callback(lambda done: self._serving.pop(done, None))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _run(self, connection: SimConnection) -> None:
         try:
