@@ -21,7 +21,7 @@ from onerack.mapreduce.outputs.sink import Sink
 SUFFIXES: Final = {
     "tsv": "", "text": "", "fixed": "", "user": "", "jsonl": ".jsonl", "parquet": ".parquet", "pairs": ".pairs",
 }  # fmt: skip
-"""Plain lines and records are named as the paper's users know them, part-00000; a format that needs a reader says so."""
+"""Plain lines and records are named as in the paper, part-00000; a format that needs a reader of its own says so."""
 _COMPRESSED: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 
