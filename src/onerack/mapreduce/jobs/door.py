@@ -22,6 +22,7 @@ Out = Any
 """shuffle.collector.Collector, what `make_collector` gave, or (no reducers) outputs.writer.PartWriter."""
 
 BLOCK_BYTES = 8 << 20
+NEEDS_REDUCE = "needs at least one reduce partition; run it without --reduces 0"
 _SMALL_BYTES = 1 << 16
 _AS_BYTES = ("bytes", "utf-8", "utf8", "ascii")
 """Encodings whose text is worked on as it lies in the file; anything else becomes UTF-8 first."""
@@ -43,6 +44,11 @@ class BuiltinJob(Job):
     def misused(self, reason: str) -> UsageError:
         """The error for wrong arguments: what is wrong, then how it is done."""
         return UsageError(f"{type(self).__name__.lower()} {reason}; usage: {self.usage}")
+
+    def needs(self, out: Out, method: str, reason: str) -> None:
+        """Raises UsageError when the job runs with, or without, reduce partitions against its nature."""
+        if not hasattr(out, method):
+            raise UsageError(f"{type(self).__name__.lower()} {reason}")
 
 
 class TextBlock(NamedTuple):

@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from onerack.errors import UsageError
 from onerack.mapreduce.context import TaskContext
 from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.jobs.literals import required_literal, stays_in_line
@@ -66,8 +65,7 @@ class Grep(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
-        if not hasattr(out, "write_raw"):
-            raise UsageError("grep has no reduce: run it without --reduces (each map task writes its own part)")
+        self.needs(out, "write_raw", "has no reduce: run it without --reduces (each map task writes its own part)")
         for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):
             data = bytes(block.data)
             matching = self._matching(data)

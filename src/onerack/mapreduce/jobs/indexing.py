@@ -42,7 +42,7 @@ class IndexRows(NamedTuple):
     """Positions in `names`."""
     names: list[str]
     quoted: Any
-    """The names as a binary array, as they stand in a JSON list in a field of a TSV file."""
+    """The names as a binary array of `_quoted`."""
 
     accelerate: bool
 
@@ -80,13 +80,20 @@ def index_rows(extents: Sequence[Extent], memory_bytes: int, accelerate: bool) -
     names = sorted({name for extent in extents for name in extent.names})
     places = {name: place for place, name in enumerate(names)}
     documents = [np.array([places[name] for name in extent.names], np.int32) for extent in extents]
-    quoted = pa.array([tsv.field_of([name])[1:-1] for name in names], pa.binary())
+    quoted = pa.array(list(map(_quoted, names)), pa.binary())
     splitters = _splitters(extents, memory_bytes)
     for part in range(len(splitters) + 1):
         chosen = [_rows_of_range(extent, splitters, part) for extent in extents]
         merged = _merge(chosen, documents, accelerate)
         if merged is not None:
             yield from _slices(*merged, names, quoted, accelerate)
+
+
+def _quoted(name: str) -> bytes:
+    """A name as it stands in a JSON list in a field of a TSV file."""
+    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
+        return b'"%b"' % name.encode()
+    return tsv.field_of([name])[1:-1]
 
 
 def _splitters(extents: Sequence[Extent], memory_bytes: int) -> list[bytes]:
@@ -145,7 +152,8 @@ def _slices(
     words: Any, postings: npt.NDArray[np.int64], names: list[str], quoted: Any, accelerate: bool
 ) -> Iterator[IndexRows]:
     """The rows in slices whose output is a few megabytes, but at least one row."""
-    starts = np.searchsorted(postings, np.arange(len(words) + 1) << 32)
+    starts = np.zeros(len(words) + 1, np.int64)
+    np.cumsum(np.bincount(postings >> 32, minlength=len(words)), out=starts[1:])
     documents = (postings & 0xFFFFFFFF).astype(np.int32)
     name_bytes = quoted.nbytes // max(1, len(names)) + 1
     step = max(1, _SLICE_BYTES // name_bytes)

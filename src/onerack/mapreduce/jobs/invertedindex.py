@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from onerack.errors import UsageError
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import JobSpec, Section
 
 _BATCH_BYTES = 1 << 20
@@ -46,9 +45,8 @@ class InvertedIndex(BuiltinJob):
         """The same as `map`, for a whole split."""
         from onerack.mapreduce.kernels.postings import posting_table
 
-        if not hasattr(out, "add_postings"):
-            raise UsageError("invertedindex needs at least one reduce partition; run it without --reduces 0")
-        table = posting_table(context.accelerate)
+        self.needs(out, "add_postings", NEEDS_REDUCE)
+        table = posting_table(context.accelerate, min(reader.split.size_bytes, context.memory_bytes // 8))
         names: list[str] = []
         batch: list[Any] = []
         size = 0

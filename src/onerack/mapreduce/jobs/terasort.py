@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from onerack.errors import UsageError
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader
+from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader
 from onerack.mapreduce.messages import InputFormat, JobSpec, OutputFormat, Section
 
 RECORD_BYTES = 100
@@ -60,8 +59,7 @@ class TeraSort(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Sorts the split, block by block."""
-        if not hasattr(out, "add_rows"):
-            raise UsageError("terasort needs at least one reduce partition; run it without --reduces 0")
+        self.needs(out, "add_rows", NEEDS_REDUCE)
         block_bytes = max(RECORD_BYTES, min(_BLOCK_BYTES, int(_SORT_SHARE * context.memory_bytes)))
         for block in reader.byte_blocks(block_bytes):
             out.add_rows(block.data)

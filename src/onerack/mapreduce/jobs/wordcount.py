@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.messages import JobSpec
 
 _TABLE_SHARE = 0.3
 """Of the task's memory; handing a table over takes about as much again."""
@@ -30,11 +31,18 @@ class WordCount(BuiltinJob):
         for word in line.split():
             yield word, 1
 
+    def make_collector(self, path: str, spec: JobSpec) -> Any:
+        """One that does not fold again what comes folded."""
+        from onerack.mapreduce.shuffle.folded import FoldedCollector
+
+        return FoldedCollector(path, reducers=spec.reducers, accelerate=spec.accelerate)
+
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
+        self.needs(out, "add_columns", NEEDS_REDUCE)
         from onerack.mapreduce.kernels.words import word_table
 
-        table = word_table(context.accelerate)
+        table = word_table(context.accelerate, min(reader.split.size_bytes, context.memory_bytes // 8))
         for block in text_blocks(reader, context):
             table.add(block.data)
             if table.memory_bytes > _TABLE_SHARE * context.memory_bytes:

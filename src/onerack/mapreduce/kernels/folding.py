@@ -20,6 +20,8 @@ from onerack.mapreduce.kernels.compiler import available
 _LIMIT = 1 << 63
 _CACHE_LINE = 64
 _ROWS_START = 1 << 13
+_STRING_BYTES = 16
+"""Of an average string, for a start."""
 _NO_NUMBERS = np.empty(0, np.int32)
 
 
@@ -33,8 +35,9 @@ def fold_sum(keys: Any, values: npt.NDArray[Any], accelerate: bool = True) -> tu
         return _fold_floats(keys, values, accelerate)
     values = np.ascontiguousarray(values, np.int64)
     if accelerate and available():
-        table = Table()
-        table.add(rows_of(keys), values)
+        rows = rows_of(keys)
+        table = Table(len(rows))
+        table.add(rows, values)
         return table.keys(), table.sums()
     largest = max(abs(int(values.max(initial=0))), abs(int(values.min(initial=0))))
     if largest * len(values) >= _LIMIT:
@@ -48,8 +51,9 @@ def fold_sum(keys: Any, values: npt.NDArray[Any], accelerate: bool = True) -> tu
 def number_keys(keys: Any, accelerate: bool = True) -> tuple[Any, npt.NDArray[np.int32]]:
     """The distinct keys in order of first appearance, and for each row the number of its key among them."""
     if accelerate and available():
-        table = Table()
-        numbers = table.number(rows_of(keys))
+        rows = rows_of(keys)
+        table = Table(len(rows))
+        numbers = table.number(rows)
         return table.keys(), numbers
     if isinstance(keys, pa.ChunkedArray):
         keys = keys.combine_chunks()
@@ -78,17 +82,20 @@ class Table:
     Requires: `available()`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = 0) -> None:
+        """`rows`: how many distinct strings to make room for at first. Memory that is not needed is not touched."""
         from onerack.mapreduce.kernels.compiled import table as compiled
 
         self._compiled = compiled
+        self._rows_at_first = max(rows + compiled.BATCH, _ROWS_START)
         self.clear()
 
     def clear(self) -> None:
         """Empties the table and gives its memory back."""
-        self._slots = _aligned(2 * _ROWS_START)
-        self._rows = _aligned(_ROWS_START * self._compiled.ROW_WORDS)
-        self._strings = np.empty(_ROWS_START * 16, np.uint8)
+        rows = self._rows_at_first
+        self._slots = _aligned(1 << (2 * rows - 1).bit_length())
+        self._rows = _aligned(rows * self._compiled.ROW_WORDS)
+        self._strings = np.empty(rows * _STRING_BYTES, np.uint8)
         self._state = np.zeros(3, np.int64)
 
     @property

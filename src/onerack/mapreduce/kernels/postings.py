@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from onerack.mapreduce.kernels.compiler import available
 from onerack.mapreduce.kernels.folding import Table
+from onerack.mapreduce.kernels.words import rows_expected
 
 _WORDS_AT_ONCE = 8192
 _POSTINGS_START = 1 << 16
@@ -52,15 +53,15 @@ class PostingTable(Protocol):
         """All postings; the table is empty afterwards."""
 
 
-def posting_table(accelerate: bool = True) -> PostingTable:
-    """An empty table."""
-    return CompiledPostings() if accelerate and available() else CollectedPostings()
+def posting_table(accelerate: bool = True, input_bytes: int = 0) -> PostingTable:
+    """An empty table; `input_bytes`: how much text is to come, so that the table need not grow as it is filled."""
+    return CompiledPostings(input_bytes) if accelerate and available() else CollectedPostings()
 
 
 class CompiledPostings:
     """The compiled form. Requires: `available()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, input_bytes: int = 0) -> None:
         from onerack.mapreduce.kernels.compiled import postings, words
 
         self._split = words.split_words
@@ -69,7 +70,7 @@ class CompiledPostings:
         self._lengths = np.empty(_WORDS_AT_ONCE, np.int64)
         self._zeros = np.zeros(_WORDS_AT_ONCE, np.int64)
         self._numbers = np.empty(_WORDS_AT_ONCE, np.int32)
-        self._table = Table()
+        self._table = Table(rows_expected(input_bytes))
         self._clear()
 
     def _clear(self) -> None:

@@ -21,6 +21,9 @@ from onerack.mapreduce.kernels.compiler import available
 from onerack.mapreduce.kernels.folding import Table
 
 _WORDS_AT_ONCE = 8192
+_BYTES_PER_DISTINCT_WORD = 80
+"""In a split of source text; other texts have fewer distinct words."""
+_ROWS_AT_FIRST_MAX = 1 << 20
 _OBJECT_BYTES = 72
 """A bytes object and the int beside it, without the word itself."""
 
@@ -39,19 +42,24 @@ class WordTable(Protocol):
         """The distinct words (a binary array) and their counts; the table is empty afterwards."""
 
 
-def word_table(accelerate: bool = True) -> WordTable:
-    """An empty table."""
-    return CompiledWords() if accelerate and available() else CountedWords()
+def word_table(accelerate: bool = True, input_bytes: int = 0) -> WordTable:
+    """An empty table; `input_bytes`: how much text is to come, so that the table need not grow as it is filled."""
+    return CompiledWords(input_bytes) if accelerate and available() else CountedWords()
+
+
+def rows_expected(input_bytes: int) -> int:
+    """How many distinct words so much text may hold."""
+    return min(input_bytes // _BYTES_PER_DISTINCT_WORD, _ROWS_AT_FIRST_MAX)
 
 
 class CompiledWords:
     """The compiled form. Requires: `available()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, input_bytes: int = 0) -> None:
         from onerack.mapreduce.kernels.compiled import words
 
         self._split = words.split_words
-        self._table = Table()
+        self._table = Table(rows_expected(input_bytes))
         self._starts = np.empty(_WORDS_AT_ONCE, np.int64)
         self._lengths = np.empty(_WORDS_AT_ONCE, np.int64)
         self._ones = np.ones(_WORDS_AT_ONCE, np.int64)
