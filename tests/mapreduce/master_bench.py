@@ -11,7 +11,7 @@ import msgspec
 
 from onerack.config import MapReduceConfig
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import Ledger, check_backups, check_basic
+from onerack.mapreduce.invariants import Ledger, StragglersOnly, check_basic
 from onerack.mapreduce.messages import (
     AttemptFailed,
     AttemptId,
@@ -72,6 +72,7 @@ class Bench:
         self.now = 0.0
         self.output = Output()
         self._ledger = Ledger()
+        self._backups = StragglersOnly()
         self._reducers: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------------------------ speaking
@@ -79,7 +80,7 @@ class Bench:
     def say(self, message: Any, sender: str = "w") -> None:
         self.master.step(message, sender, self.now)
         check_basic(self.master)
-        check_backups(self.master, self.now)
+        self._backups.check(self.master, self.now)
         self._ledger.check(self.master.outbox.pending)
         self.output = self.master.drain()
 

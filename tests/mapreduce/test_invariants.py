@@ -9,7 +9,7 @@ import pytest
 
 from onerack.mapreduce import invariants
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import InvariantBroken, Ledger, check_basic
+from onerack.mapreduce.invariants import InvariantBroken, Ledger, StragglersOnly, check_basic
 from onerack.mapreduce.messages import (
     Extent,
     JobEnded,
@@ -108,6 +108,41 @@ def test_a_broken_invariant_is_reported_by_name() -> None:
     with pytest.raises(InvariantBroken, match=r"^one_slot_per_worker: ") as caught:
         check_basic(master)
     assert caught.value.name == "one_slot_per_worker"
+
+
+# --------------------------------------------------------------------------------------------------- stragglers
+
+
+def with_backup(completed: int = 9, age: float = 20.0) -> Master:
+    """Ten maps; one that still runs has a backup that no rule started."""
+    bench = Bench()
+    bench.register(*(f"w{number}" for number in range(10)))
+    bench.submit(maps=10, backup_tasks=True)
+    bench.now = 1.0
+    for index in range(completed):
+        bench.complete(f"w{index}", f"m{index}.1")
+    phase = bench.master.jobs["j1"].maps
+    phase.start(next(iter(phase.working.values())), "w0", age, backup=True)
+    return bench.master
+
+
+@pytest.mark.parametrize(
+    ("given", "age", "complaint"),
+    [
+        ({"age": 14.9}, 14.9, "14.900 s old"),
+        ({"completed": 8}, 20.0, "8 of 10 tasks completed"),
+    ],
+)
+def test_a_backup_without_reason_is_seen(given: dict[str, Any], age: float, complaint: str) -> None:
+    with pytest.raises(InvariantBroken, match=f"^stragglers_only: .*{complaint}"):
+        StragglersOnly().check(with_backup(**given), age)
+
+
+def test_a_backup_with_a_reason_is_fine_and_is_judged_once() -> None:
+    master, watch = with_backup(), StragglersOnly()
+    watch.check(master, 20.0)
+    master.jobs["j1"].maps.durations.append(100.0)
+    watch.check(master, 20.0)
 
 
 # ------------------------------------------------------------------------------------------------------ ledger

@@ -12,10 +12,12 @@ Source: Dean & Ghemawat, OSDI 2004, sections 3.2 (states), 3.3 (failures), 3.6 (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from onerack.mapreduce.core.jobs import Job
 from onerack.mapreduce.core.master import Master
+from onerack.mapreduce.core.tasks import Phase, Task
 from onerack.mapreduce.messages import (
     AttemptId,
     JobEnded,
@@ -276,30 +278,47 @@ class Ledger:
             _require(ended.parts == parts, "parts_are_the_accepted_ones_in_order", ended.job)
 
 
-def stragglers_only(job: Job, slots: int, now: float) -> str:
-    """A backup that starts now has a reason: its original is old, its phase nearly over, few others have one."""
-    config = job.spec.config
-    for phase in (job.maps, job.reduces):
-        backups = sum(attempt.backup for task in phase.working.values() for attempt in task.running)
-        for task in phase.working.values():
-            if len(task.running) < 2 or task.running[-1].started != now:
-                continue
-            if backups > max(1, config.backup_slots_fraction * slots):
-                return f"{job.name} runs {backups} backups on {slots} workers"
-            original = min(attempt.started for attempt in task.running)
-            median = sorted(phase.durations)[len(phase.durations) // 2]
-            if original + max(config.backup_age_min_s, config.backup_median_factor * median) > now:
-                return f"{job.name} {task.kind} {task.index} is {now - original:.3f} s old and got a backup"
-            if phase.completed < config.backup_phase_fraction * phase.size:
-                return f"{job.name} got a backup with {phase.completed} of {phase.size} tasks completed"
-    return ""
+class StragglersOnly:
+    """A backup that starts has a reason: its original is old, its phase nearly over, few others have one.
 
+    Each backup is judged once, after the step in which it started: later the phase may look different.
+    """
 
-def check_backups(master: Master, now: float) -> None:
-    """Raises: InvariantBroken. To be called after the step in which a backup may have started."""
-    for job in master.jobs.values():
-        if job.spec.backup_tasks and (complaint := stragglers_only(job, len(master.workers), now)):
-            raise InvariantBroken(stragglers_only.__name__, complaint)
+    def __init__(self) -> None:
+        self._judged: set[AttemptId] = set()
+
+    def check(self, master: Master, now: float) -> None:
+        """Raises: InvariantBroken."""
+        for job in master.jobs.values():
+            if job.spec.backup_tasks:
+                for phase in (job.maps, job.reduces):
+                    for task in phase.working.values():
+                        self._judge(job, phase, task, len(master.workers), now)
+
+    def _judge(self, job: Job, phase: Phase, task: Task, slots: int, now: float) -> None:
+        name = phase.attempt_id(task, task.running[-1].number)
+        if not task.running[-1].backup or name in self._judged:
+            return
+        self._judged.add(name)
+        config = job.spec.config
+        age = now - min(attempt.started for attempt in task.running)
+        median = sorted(phase.durations)[len(phase.durations) // 2] if phase.durations else math.inf
+        # The core adds where we subtract, so the last bits may differ.
+        age_min = max(config.backup_age_min_s, config.backup_median_factor * median) - 1e-6
+        backups = sum(attempt.backup for other in phase.working.values() for attempt in other.running)
+        for condition, complaint in (
+            (age >= age_min, f"{name} backs an attempt that is {age:.3f} s old"),
+            (phase.idle == 0, f"{name} started while {phase.idle} tasks were idle"),
+            (
+                phase.completed >= config.backup_phase_fraction * phase.size,
+                f"{name} started with {phase.completed} of {phase.size} tasks completed",
+            ),
+            (
+                backups <= max(1, config.backup_slots_fraction * slots),
+                f"{name} is one of {backups} backups on {slots} workers",
+            ),
+        ):
+            _require(condition, "stragglers_only", complaint)
 
 
 def _task_of(attempt: AttemptId) -> TaskName:

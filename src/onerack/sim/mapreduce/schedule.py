@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import InvariantBroken, Ledger, check_backups, check_basic
+from onerack.mapreduce.invariants import InvariantBroken, Ledger, StragglersOnly, check_basic
 from onerack.mapreduce.messages import (
     AttemptId,
     CancelJob,
@@ -58,16 +58,6 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 MakeMaster = Callable[[], Master]
 
 
-class ScheduleFailed(AssertionError):
-    """A seed found something wrong. The message says how to see it again."""
-
-    def __init__(self, seed: int, planted: str | None, reason: str) -> None:
-        again = f"tell({seed})" if planted is None else f"tell({seed}, {planted!r})"
-        super().__init__(f"seed {seed}: {reason}\n  the whole story: onerack.sim.mapreduce.{again}")
-        self.seed = seed
-        self.reason = reason
-
-
 class Report(msgspec.Struct, frozen=True):
     """What one schedule was like."""
 
@@ -103,6 +93,7 @@ class Schedule:
         )
         self.master = make_master()
         self._ledger = Ledger()
+        self._backups = StragglersOnly()
         self._inbox: deque[tuple[Any, str]] = deque()
         self._turn_planned = False
         self._frozen_until_ns = 0
@@ -214,7 +205,7 @@ class Schedule:
             # A host that gives names again does so once the master has taken the loss of the last who bore it.
             self.world.after(0.1, self._restart, message.worker)
         check_basic(self.master)
-        check_backups(self.master, now)
+        self._backups.check(self.master, now)
         self._ledger.check(self.master.outbox.pending)
 
     def _carry_out(self, now: float) -> None:
@@ -378,63 +369,3 @@ class Schedule:
 
     def _disturbed(self, address: str) -> None:
         self.judge.disturbed(address.partition("~")[0])
-
-
-# ------------------------------------------------------------------------------------------------- from outside
-
-
-class Tally(msgspec.Struct):
-    """Many schedules, summed up."""
-
-    schedules: int = 0
-    seconds: float = 0.0
-    steps: int = 0
-    faults: int = 0
-    attempts: int = 0
-    tasks: int = 0
-
-
-def run_schedule(seed: int, planted: str | None = None, *, story: Story | None = None) -> Report:
-    """One seed. Raises: ScheduleFailed: a property does not hold, or the output is wrong, or a job does not end."""
-    make_master = planted_master(planted) if planted is not None else _honest_master
-    schedule = Schedule(seed, make_master, story)
-    try:
-        return schedule.run()
-    except InvariantBroken as broken:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.3f} s: {broken}") from broken
-    except Exception as error:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.3f} s: {error!r}") from error
-
-
-def run_many(seeds: Iterable[int]) -> Tally:
-    """Each of the seeds. Raises: ScheduleFailed: at the first that fails."""
-    tally = Tally()
-    for seed in seeds:
-        report = run_schedule(seed)
-        tally.schedules += 1
-        tally.seconds += report.seconds
-        tally.steps += report.steps
-        tally.faults += report.faults
-        tally.attempts += report.attempts
-        tally.tasks += report.tasks
-    return tally
-
-
-def tell(seed: int, planted: str | None = None) -> str:
-    """The story of one seed: its options, every message that arrived, every event; at the end what was wrong, if so."""
-    story = Story(draw(stream(seed, "options")))
-    try:
-        report = run_schedule(seed, planted, story=story)
-    except ScheduleFailed as failed:
-        return f"{story}\n{failed.reason}\n"
-    return f"{story}\n{report}\n"
-
-
-def _honest_master() -> Master:
-    return Master(CONFIG)
-
-
-def planted_master(name: str) -> MakeMaster:
-    from onerack.sim.mapreduce.planted import PLANTED
-
-    return PLANTED[name]
