@@ -20,6 +20,7 @@ from onerack.mapreduce.kernels.compiler import available
 _LIMIT = 1 << 63
 _CACHE_LINE = 64
 _ROWS_START = 1 << 13
+_ROWS_AT_ONCE = 1 << 16
 _STRING_BYTES = 16
 """Of an average string, for a start."""
 _NO_NUMBERS = np.empty(0, np.int32)
@@ -93,7 +94,8 @@ class Table:
     def clear(self) -> None:
         """Empties the table and gives its memory back."""
         rows = self._rows_at_first
-        self._slots = _aligned(1 << (2 * rows - 1).bit_length())
+        # Half full at half as many rows: the rest often are repetitions, and every slot costs memory.
+        self._slots = _aligned(1 << (rows - 1).bit_length())
         self._rows = _aligned(rows * self._compiled.ROW_WORDS)
         self._strings = np.empty(rows * _STRING_BYTES, np.uint8)
         self._state = np.zeros(3, np.int64)
@@ -114,16 +116,21 @@ class Table:
 
     def add(self, rows: Rows, weights: npt.NDArray[np.int64]) -> None:
         """Adds weights[i] to the sum of row i. Raises `OverflowError`."""
-        starts = rows.offsets[:-1].astype(np.int64)
-        self.add_spans(rows.data, starts, np.diff(rows.offsets).astype(np.int64), weights)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self._add_rows(rows, start, weights[start : start + _ROWS_AT_ONCE], _NO_NUMBERS)
 
     def number(self, rows: Rows) -> npt.NDArray[np.int32]:
         """The number of each row's string: distinct strings are numbered in order of first appearance."""
         numbers = np.empty(len(rows), np.int32)
-        starts = rows.offsets[:-1].astype(np.int64)
-        lengths = np.diff(rows.offsets).astype(np.int64)
-        self.add_spans(rows.data, starts, lengths, np.zeros(len(rows), np.int64), numbers)
+        zeros = np.zeros(_ROWS_AT_ONCE, np.int64)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self._add_rows(rows, start, zeros, numbers[start : start + _ROWS_AT_ONCE])
         return numbers
+
+    def _add_rows(self, rows: Rows, start: int, weights: npt.NDArray[np.int64], numbers: npt.NDArray[np.int32]) -> None:
+        offsets = rows.offsets[start : start + _ROWS_AT_ONCE + 1].astype(np.int64)
+        lengths = np.diff(offsets)
+        self.add_spans(rows.data, offsets[:-1], lengths, weights[: len(lengths)], numbers)
 
     def add_spans(
         self,

@@ -78,9 +78,17 @@ def run(
         failed = AttemptFailed(probe.worker, order.attempt, failure_of(error))
     finally:
         probe.end()
+        give_memory_back()
     # The traceback held the user's frames, and these a block of pairs: the next attempt needs the memory.
     gc.collect()
     return failed
+
+
+def give_memory_back() -> None:
+    """Returns what malloc keeps of freed memory: between tasks it would count for this worker and serve nobody."""
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None:
+        pyarrow.default_memory_pool().release_unused()
 
 
 def seed_dice(seed: int, task: str) -> None:
