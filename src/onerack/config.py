@@ -66,6 +66,10 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A longer bad record is cut when it is put into quarantine."""
     ended_jobs_max: int = 1000
     """So many ended jobs are remembered, for those who ask or submit again."""
+    history_jobs_max: int = 1000
+    """So many jobs are kept in the jobs directory: record, journal and logs."""
+    debuggable_jobs_max: int = 3
+    """So many failed jobs, the newest, keep their shuffle files for `onerack debug`."""
     shutdown_grace_s: float = 1.0
     """How long a worker may take to end after it was asked to; then it is killed."""
 
@@ -92,6 +96,12 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
         require(self.losses_max >= 1, f"losses_max={self.losses_max} must be at least 1")
         require(self.ended_jobs_max >= 1, f"ended_jobs_max={self.ended_jobs_max} must be at least 1")
+        require(self.history_jobs_max >= 1, f"history_jobs_max={self.history_jobs_max} must be at least 1")
+        require(
+            0 <= self.debuggable_jobs_max <= self.history_jobs_max,
+            f"debuggable_jobs_max={self.debuggable_jobs_max} must lie between 0 and "
+            f"history_jobs_max={self.history_jobs_max}",
+        )
         require(self.attempts_max >= 1, f"attempts_max={self.attempts_max} must be at least 1")
         require(self.record_failures_max >= 1, f"record_failures_max={self.record_failures_max} must be at least 1")
         require(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from onerack.errors import UsageError
 from onerack.mapreduce import history
 from onerack.mapreduce.history import JobRecord, create_job, list_jobs, load_job, save_job
+from onerack.mapreduce.job_lock import make_lock
 
 
 def a_job(**changes: object) -> JobRecord:
@@ -55,12 +54,14 @@ def test_jobs_are_listed_newest_first_and_strangers_are_left_out(home: Path) -> 
     assert [record.job for record in list_jobs()] == [new.job, old.job]
 
 
-def test_a_job_whose_process_is_gone_is_lost_and_not_running() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+def test_a_running_job_whose_lock_nobody_holds_is_lost() -> None:
+    record = a_job(state="running")
+    assert load_job(record.job).state == "lost"
 
-    assert load_job(a_job(state="running", pid=gone.pid).job).state == "lost"
-    assert load_job(a_job(state="running").job).state == "running"
+    lock = make_lock(Path(record.directory))
+    assert load_job(record.job).state == "running"
+    lock.release()
+    assert load_job(record.job).state == "lost"
 
 
 def test_ids_differ_and_directories_are_their_own() -> None:

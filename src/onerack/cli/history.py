@@ -29,13 +29,16 @@ def history(
 ) -> None:
     """List the jobs that were run on this machine, the newest first.
 
-    Jobs are kept in $ONERACK_HOME/jobs, by default ~/.local/state/onerack/jobs. Removing a job's directory there
-    forgets the job; its output is not touched.
+    Jobs are kept in $ONERACK_HOME/jobs, by default ~/.local/state/onerack/jobs: the newest 1,000. Removing a job's
+    directory there forgets the job; its output is not touched. What killed jobs have left on the disk is removed.
     """
     import msgspec
 
+    from onerack.config import MapReduceConfig
     from onerack.mapreduce.history import jobs_directory, list_jobs
+    from onerack.mapreduce.leftovers import remove_leftovers
 
+    remove_leftovers(MapReduceConfig())
     records = list_jobs()[:limit]
     if as_json:
         print(json.dumps({"jobs": msgspec.to_builtins(records)}))

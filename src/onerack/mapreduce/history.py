@@ -6,6 +6,7 @@
         journal.log         what its master decided  > what `onerack debug` needs
         shuffle/            kept only when the job failed /
         logs/m17.1.log      what attempt 1 of map task 17 printed
+        lock                held by the process that runs the job (job_lock.py)
         stage-2/ ...        spec, journal, shuffle and logs of a further stage
 
 The idea: plain files that a person can read without us. The rule: `status.json` is replaced atomically, so that a
@@ -24,6 +25,7 @@ from typing import Literal
 import msgspec
 
 from onerack.errors import StorageFull, UsageError
+from onerack.mapreduce.job_lock import is_held
 from onerack.mapreduce.messages import JobStatus
 
 JobState = Literal["running", "done", "failed", "interrupted", "lost"]
@@ -38,12 +40,14 @@ class JobRecord(msgspec.Struct, kw_only=True, frozen=True):
     job: str
     name: str
     state: JobState
-    """`lost`: its process ended without a word (kill -9, power); never stored, only shown."""
+    """`lost`: its process ended without a word (kill -9, power)."""
     pid: int
     began_at: float
     seconds: float = 0.0
     inputs: tuple[str, ...] = ()
     output: str = ""
+    place: str = ""
+    """The output's absolute path, for whoever tidies up after a killed job; empty when it is not on this machine."""
     workers: int = 0
     memory_bytes: int = 0
     stages: tuple[JobStatus, ...] = ()
@@ -110,6 +114,13 @@ def save_job(record: JobRecord) -> None:
         raise
 
 
+def read_record(directory: Path) -> JobRecord:
+    """The record as it is stored. Raises: OSError, msgspec.DecodeError."""
+    record = msgspec.json.decode((directory / _STATUS).read_bytes(), type=JobRecord)
+    # The jobs directory may have been moved since.
+    return msgspec.structs.replace(record, directory=str(directory))
+
+
 def list_jobs() -> list[JobRecord]:
     """All jobs, the newest first. Folders that are no jobs, or hold a status of another version, are left out."""
     records = []
@@ -152,18 +163,7 @@ def _load(directory: Path) -> JobRecord:
 
 
 def _read(directory: Path) -> JobRecord:
-    record = msgspec.json.decode((directory / _STATUS).read_bytes(), type=JobRecord)
-    if record.state == "running" and not _lives(record.pid):
-        record = msgspec.structs.replace(record, state="lost")
-    # The jobs directory may have been moved since.
-    return msgspec.structs.replace(record, directory=str(directory))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    record = read_record(directory)
+    if record.state == "running" and not is_held(directory):
+        return msgspec.structs.replace(record, state="lost")
+    return record

@@ -25,7 +25,10 @@ from onerack.config import MIB
 from onerack.errors import JobInterrupted, StorageFull
 from onerack.mapreduce import history
 from onerack.mapreduce.explanation import error_of
+from onerack.mapreduce.inputs.sources import is_remote, local_path
 from onerack.mapreduce.interruption import Interruption, Stopped
+from onerack.mapreduce.job_lock import make_lock
+from onerack.mapreduce.leftovers import remove_bulk, remove_leftovers
 from onerack.mapreduce.loaded import LoadedJob
 from onerack.mapreduce.messages import (
     InputFormat,
@@ -75,6 +78,7 @@ class JobRun:
         self._rack: EmbeddedRack | None = None
         self._destination: Destination | None = None
         self.job, self._directory = history.create_job()
+        self._lock = make_lock(self._directory)
         self._record = history.JobRecord(
             job=self.job,
             name=request.name,
@@ -83,6 +87,7 @@ class JobRun:
             began_at=time.time(),
             inputs=request.inputs,
             output=request.output,
+            place="" if is_remote(request.output) else os.path.realpath(local_path(request.output)),
             workers=request.workers,
             memory_bytes=request.memory_bytes,
             directory=str(self._directory),
@@ -101,6 +106,8 @@ class JobRun:
             except BaseException as error:
                 self._abandon("failed", str(error) or type(error).__name__, full=isinstance(error, StorageFull))
                 raise
+            finally:
+                self._lock.release()
 
     # ---------------------------------------------------------------------------------------------- the good way
 
@@ -110,7 +117,9 @@ class JobRun:
         from onerack.mapreduce.outputs.destination import open_destination
         from onerack.mapreduce.server import EmbeddedRack
 
+        remove_leftovers(request.config)
         self._rack = EmbeddedRack(self._nursery, self._directory / "workers", request.config)
+        self._tell()  # Before the first trace outside the job's own directory: if we are killed, others know of it.
         self._destination = open_destination(request.output, overwrite=request.overwrite, job=self.job)
         planned = self._plan()
         self._tell(warnings=planned.warnings)
@@ -299,10 +308,8 @@ class JobRun:
 
     def _sweep(self) -> None:
         """Leaves logs and journals; removes the rest."""
-        shutil.rmtree(self._directory / "workers", ignore_errors=True)
+        remove_bulk(self._directory)
         for number in range(len(self._request.stages)):
-            for name in (_SHUFFLE, _PARTS, _SAMPLE):
-                shutil.rmtree(self._stage_directory(number) / name, ignore_errors=True)
             _remove_empty(self._stage_directory(number) / "logs")
 
     def _stage_directory(self, number: int) -> Path:

@@ -2,7 +2,8 @@
 
 The idea: attempts write into a staging directory beside the output (same file system, hidden name, named by the job).
 When the job is done, the accepted attempts' parts get their final names there, `_SUCCESS` is written, and one rename
-puts the whole directory in its place. A failed or interrupted job removes its staging directory, nothing else.
+puts the whole directory in its place. A failed or interrupted job removes its staging directory, nothing else; a
+killed one cannot, and `recover` does it for it later.
 
 The rules: only what this job wrote, and, with `overwrite`, the one directory that the user named, is ever removed;
 never `/`, the home directory, or one that holds the current directory.
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from onerack.errors import OutputExists, UsageError
 from onerack.mapreduce.inputs.sources import is_remote, local_path
 from onerack.mapreduce.messages import Part, Quarantined
@@ -27,7 +30,7 @@ from onerack.mapreduce.outputs.quarantine import DIRECTORY, FILE, quarantine_lin
 from onerack.mapreduce.outputs.remote import RemoteDestination
 from onerack.mapreduce.outputs.sink import storing
 
-__all__ = ["Destination", "open_destination"]
+__all__ = ["Destination", "open_destination", "recover"]
 
 
 def open_destination(url: str, *, overwrite: bool, job: str) -> Destination:
@@ -42,6 +45,21 @@ def open_destination(url: str, *, overwrite: bool, job: str) -> Destination:
     return LocalDestination(local_path(url), overwrite=overwrite, job=job)
 
 
+def recover(path: str, job: str) -> None:
+    """Removes what `job`, whose process was killed, has left beside its output, the absolute `path`.
+
+    If it died while it replaced an older output, that one comes back. Raises: OSError: something could not be removed.
+    """
+    staging, aside = _beside(path, job)
+    if os.path.isdir(aside):
+        if not os.path.lexists(path):
+            os.rename(aside, path)
+        elif _is_output_of(path, job):
+            shutil.rmtree(aside)
+    if os.path.isdir(staging):
+        shutil.rmtree(staging)
+
+
 class LocalDestination(Destination):
     """A directory of this machine's file systems."""
 
@@ -50,9 +68,8 @@ class LocalDestination(Destination):
         self.url = os.path.realpath(path)
         self._overwrite = overwrite
         _check_output(self.url, overwrite)
-        parent, name = os.path.split(self.url)
-        self.staging = os.path.join(parent, f".{name}.{job}.staging")
-        self._aside = os.path.join(parent, f".{name}.{job}.replaced")
+        parent = os.path.dirname(self.url)
+        self.staging, self._aside = _beside(self.url, job)
         try:
             with storing(self.staging):
                 os.mkdir(self.staging)
@@ -119,6 +136,18 @@ class LocalDestination(Destination):
                 _remove(path)
             raise
         os.rmdir(self.staging)
+
+
+def _beside(path: str, job: str) -> tuple[str, str]:
+    """The staging directory, and where an older output waits while the new one takes its place."""
+    parent, name = os.path.split(path)
+    return os.path.join(parent, f".{name}.{job}.staging"), os.path.join(parent, f".{name}.{job}.replaced")
+
+
+def _is_output_of(path: str, job: str) -> bool:
+    with suppress(OSError, msgspec.MsgspecError, AttributeError), open(os.path.join(path, SUCCESS), "rb") as mark:
+        return bool(msgspec.json.decode(mark.read()).get("job") == job)
+    return False
 
 
 def _remove(path: str) -> None:
