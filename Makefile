@@ -5,7 +5,7 @@
 #   make check   linter and types
 #   make bench   the figures of the README, measured on this machine
 #   make soak    long randomized runs with killed workers
-#   make docs    writes docs/cli.md anew and checks every document
+#   make docs    writes docs/cli.md and the list of files in ARCHITECTURE.md anew, and checks every document
 #
 # The virtual environment is made anew only when pyproject.toml changes: the stamp files remember it.
 
@@ -38,6 +38,7 @@ soak: $(VENV)/.stamp-dev
 
 docs: $(VENV)/.stamp-dev
 	@$(RUN) -m onerack.cli.reference docs/cli.md
+	@$(RUN) -m tests.file_list
 	@$(RUN) -m pytest tests/test_docs.py tests/test_examples.py
 
 clean:
@@ -64,10 +65,10 @@ $(VENV)/.stamp-run: pyproject.toml | $(RUN)
 
 $(VENV)/.stamp-dev: pyproject.toml | $(RUN)
 	@echo "installing onerack and its tools into $(VENV) ..."
-	@$(INSTALL) --editable '.[dev,fast,zstd]'
+	@$(INSTALL) --editable '.[dev,fast]'
 	@touch $@ $(VENV)/.stamp-run
 
 $(VENV)/.stamp-bench: pyproject.toml | $(RUN)
 	@echo "installing onerack and the engines it is measured against into $(VENV) ..."
-	@$(INSTALL) --editable '.[dev,fast,zstd,bench]'
+	@$(INSTALL) --editable '.[dev,fast,bench]'
 	@touch $@ $(VENV)/.stamp-dev $(VENV)/.stamp-run

@@ -25,6 +25,7 @@ import onerack
 from onerack.cli import main, reference
 from onerack.mapreduce import Job
 from onerack.mapreduce.jobs import BUILTINS
+from tests import file_list
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -108,6 +109,21 @@ def test_each_dependency_has_its_reason() -> None:
     names = {re.split(r"[><=\[;]", requirement)[0] for requirement in wanted}
     architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     assert [name for name in sorted(names) if not re.search(rf"^\| `?{re.escape(name)}\b", architecture, re.M)] == []
+
+
+def test_architecture_lists_every_file() -> None:
+    document = file_list.DOCUMENT.read_text(encoding="utf-8")
+    assert document == file_list.with_list(document, file_list.file_list(file_list.SOURCE)), "run: make docs"
+
+
+def test_a_new_file_changes_the_list(tmp_path: Path) -> None:
+    (tmp_path / "rooms" / "attic").mkdir(parents=True)
+    (tmp_path / "rooms" / "__init__.py").write_text('"""Rooms: there are some."""')
+    (tmp_path / "rooms" / "attic" / "trunk.py").write_text('"""A trunk: what is kept.\n\nMore of it."""')
+    listed = file_list.file_list(tmp_path / "rooms")
+    assert "### `rooms/`\n\nRooms: there are some.\n" in listed
+    assert "### `rooms/attic/`" in listed
+    assert "| `trunk` | A trunk: what is kept |" in listed
 
 
 def test_the_changelog_knows_this_version() -> None:
