@@ -164,7 +164,7 @@ def test_counting_does_not_look_at_values(tmp_path: Path) -> None:
 
 def test_the_size_of_a_table_follows_what_it_holds(collector: Callable[..., Collector]) -> None:
     collects = collector("sum", memory_bytes=8 << 20)
-    for start in range(0, 60_000, 2000):
+    for start in range(0, 120_000, 2000):
         collects.add_pairs([(f"{number:060}", 1) for number in range(start, start + 2000)])
     assert 2 <= collects.spills <= 6
     collects = collector("max", memory_bytes=8 << 20)

@@ -3,7 +3,7 @@
     format      the shuffle file: sections, extents, footer, checksums
     arrays      slices, orders and sizes of Arrow columns
     collector   the map side: fold or sort, partition, spill, write
-    counting    the map side in compiled code, where counting is all there is to do
+    counting    the map side where counting is all there is to do
     tables      the map side's fold of Python pairs
     fold        a fold of columns by key, on both sides
     groups      the reduce side for functions: keys in order, values as streams

@@ -4,7 +4,7 @@ The idea: word count is `sum` over ones, and counting is what `Counter` does in 
 in C, whether all its values are the int 1 (msgpack writes each as one byte, which no True and no 1.0 gives); then
 its keys are counted without a line of Python. All other blocks go through the reducer's loop.
 
-With compiled kernels the keys are counted by a table that is faster still (counting.py).
+As long as there is nothing but counting to do, this happens in a table that is made for it (counting.py).
 
 The rule: a dict merges what it holds equal, so nothing gets in that it would merge wrongly. Keys of kind str, bytes
 and None equal only their like, and checking each *new* key is enough; ints, floats and bools are checked all; tuples,
@@ -28,7 +28,6 @@ import pyarrow as pa
 from onerack.errors import BadKey, BadPair
 from onerack.mapreduce.canonical import encode_str, encode_tuple, kind_of, mixed_kinds, preview
 from onerack.mapreduce.columns import Array, Columns, KeyKind
-from onerack.mapreduce.kernels.compiler import available
 from onerack.mapreduce.keys import decode_keys, encode_kind, one_array
 from onerack.mapreduce.reducers import Count, Reducer, Sum, TopK
 from onerack.mapreduce.shuffle.counting import CountTable
@@ -75,7 +74,7 @@ def _no_pair(emitted: object) -> BadPair:
 
 
 class PairTable:
-    """States by key: in a compiled table of counts for as long as counting is all there is to do, else in a dict."""
+    """States by key: in a table of counts for as long as counting is all there is to do, else in one dict."""
 
     def __init__(self, reduce: Reducer, *, accelerate: bool) -> None:
         self.reduce = reduce
@@ -83,21 +82,22 @@ class PairTable:
         self.kind: KeyKind | None = None
         self._adds_ones = type(reduce) is Sum
         self._counts = type(reduce) is Count
-        self._may_count_natively = accelerate and (self._adds_ones or self._counts) and available()
-        self._native: CountTable | None = None
+        self._accelerate = accelerate
+        self._may_count = self._adds_ones or self._counts
+        self._counted: CountTable | None = None
         self._content_bytes = 0
         self._state_bytes = _STATE_OVERHEAD
         self._values_added = 0
 
     @property
     def is_empty(self) -> bool:
-        return not self.table and (self._native is None or not self._native.size_bytes)
+        return not self.table and (self._counted is None or not self._counted.size_bytes)
 
     @property
     def size_bytes(self) -> int:
         """What the table takes, near enough."""
-        if self._native is not None:
-            return self._native.size_bytes
+        if self._counted is not None:
+            return self._counted.size_bytes
         held = len(self.table)
         if isinstance(self.reduce, TopK):
             held = min(self._values_added, held * self.reduce.held_max)
@@ -114,9 +114,10 @@ class PairTable:
             if self._counts:
                 check_pairs(pairs)
             only_counts = self._counts or (self._adds_ones and _are_ones(values))
-            if only_counts and self._counted_natively(kind, exact):
+            if only_counts and self._may_count and kind in ("str", "bytes"):
+                self._count(kind, exact)
                 return
-            self._leave_native()
+            self._leave_counting()
             before = len(self.table)
             if only_counts:
                 self.table.update(exact)
@@ -132,21 +133,22 @@ class PairTable:
             raise
         self._measure(kind, len(self.table) - before)
 
-    def _counted_natively(self, kind: KeyKind, keys: Sequence[Any]) -> bool:
-        if self._may_count_natively and self._native is None and kind in ("str", "bytes"):
-            self._native = CountTable(kind)
-        return self._native is not None and self._native.add(keys)
+    def _count(self, kind: KeyKind, keys: Sequence[Any]) -> None:
+        if self._counted is None:
+            self._counted = CountTable(kind, self.reduce, accelerate=self._accelerate)
+        self._counted.add(keys)
 
-    def _leave_native(self) -> None:
-        """Goes on with a dict, for good: from now on states depend on the order of values."""
-        self._may_count_natively = False
-        if self._native is None:
+    def _leave_counting(self) -> None:
+        """Goes on with one dict, for good: from now on states depend on the order of values."""
+        self._may_count = False
+        if self._counted is None:
             return
-        columns = self._native.drain()
-        self._native = None
-        keys = decode_keys(columns.key_kind, columns.keys)
-        self.table.update(dict(zip(keys, columns.values.to_pylist(), strict=True)))
-        self._measure(columns.key_kind, len(keys))
+        counted, self._counted = self._counted, None
+        if counted.size_bytes:
+            columns = counted.drain()
+            keys = decode_keys(columns.key_kind, columns.keys)
+            self.table.update(dict(zip(keys, columns.values.to_pylist(), strict=True)))
+            self._measure(columns.key_kind, len(keys))
 
     def _check_keys(self, keys: list[Any]) -> tuple[KeyKind, Sequence[Any]]:
         """The kind of the block, and its keys in the form in which the table holds them."""
@@ -196,8 +198,8 @@ class PairTable:
     def drain(self, allow_pickle: bool) -> Columns:
         """All states as columns, in order of first appearance; the table is empty afterwards."""
         assert self.kind is not None, "an empty table is not drained"
-        if self._native is not None:
-            return self._native.drain()
+        if self._counted is not None:
+            return self._counted.drain()
         keys, states = self.reduce.rows(self.table)
         self.table = Counter()
         self._content_bytes = 0
