@@ -209,6 +209,14 @@ class TestGrep:
         for number, splits in enumerate((packed(files), cut(files, 43))):
             assert b"".join(parts_of(tmp_path / f"job{number}", job, splits)) == b"".join(expected)
 
+    @pytest.mark.parametrize("pattern", ["line 7+$", "(?i)LINE 12", "^$"])
+    def test_a_file_large_enough_to_be_mapped(self, tmp_path: Path, pattern: str) -> None:
+        path = tmp_path / "large"
+        path.write_bytes(b"".join(b"this is line %d\n" % number for number in range(150_000)) + b"the end")
+        expected = [line for line in kept_lines(path.read_bytes()) if re.search(pattern.encode(), line[:-1])]
+        parts = parts_of(tmp_path / "job", make("grep", [pattern]), cut([path], 1_300_000))
+        assert b"".join(parts) == b"".join(expected)
+
     def test_it_counts_what_it_found(self, files: list[Path], tmp_path: Path) -> None:
         run = SequentialRun(make("grep", ["to"]), tmp_path, files)
         reports = run.maps()

@@ -12,16 +12,19 @@ Source: Dean & Ghemawat, OSDI 2004, sections 2.3 and 5.2.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.inputs.sources import local_path
+from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, TextBlock, text_blocks
 from onerack.mapreduce.jobs.literals import required_literal, stays_in_line
 
 _BLOCK_BYTES = 1 << 19
-"""A block is copied once, so that the fast search of `bytes` can be used; the copy stays in the cache."""
+"""So much is searched at once: it stays in the cache."""
 _OPTIONS = {"-i": "ignore the case of ASCII letters", "-v": "the lines that do not match", "-F": "a fixed string"}
 
 Stretches = Iterator[tuple[int, int]]
@@ -66,17 +69,25 @@ class Grep(BuiltinJob):
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
         self.needs(out, "write_raw", "has no reduce: run it without --reduces (each map task writes its own part)")
-        for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):
-            data = bytes(block.data)
-            matching = self._matching(data)
-            found = [data[start:end] for start, end in (_gaps(data, matching) if self._inverted else matching)]
-            if not found:
-                continue
-            rows = sum(map(_count_lines, found)) if self._inverted else len(found)
-            if not found[-1].endswith(b"\n"):
-                found[-1] += b"\n"
-            out.write_raw(b"".join(found), rows)
-            context.count("lines found", rows)
+        blocks = _Blocks()
+        try:
+            for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):
+                rows = self._write_matching(blocks.read(block), out)
+                context.count("lines found", rows)
+        finally:
+            blocks.close()
+
+    def _write_matching(self, data: bytes, out: Out) -> int:
+        """Writes the matching lines of a block; returns how many they are."""
+        matching = self._matching(data)
+        found = [data[start:end] for start, end in (_gaps(data, matching) if self._inverted else matching)]
+        if not found:
+            return 0
+        rows = sum(map(_count_lines, found)) if self._inverted else len(found)
+        if not found[-1].endswith(b"\n"):
+            found[-1] += b"\n"
+        out.write_raw(b"".join(found), rows)
+        return rows
 
     def _matching(self, data: bytes) -> Stretches:
         """The lines in which the expression is found, one by one."""
@@ -109,6 +120,35 @@ class Grep(BuiltinJob):
             if search(_without_end(line)):
                 yield start, end
             start = end
+
+
+class _Blocks:
+    """Blocks as `bytes`, whose `find` is the fast one.
+
+    A block of a mapped file is read with a system call: that costs half of what the page faults of touching the
+    mapping would.
+    """
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._descriptor = -1
+
+    def read(self, block: TextBlock) -> bytes:
+        """The block's bytes."""
+        if not isinstance(getattr(block.data, "obj", None), mmap):
+            return bytes(block.data)
+        if block.path != self._path:
+            self.close()
+            self._path = block.path
+            self._descriptor = os.open(local_path(block.path), os.O_RDONLY | os.O_CLOEXEC)
+        content = os.pread(self._descriptor, len(block.data), block.offset)
+        # A short read is no end of the file, which was mapped a moment ago; then the mapping has the bytes.
+        return content if len(content) == len(block.data) else bytes(block.data)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def _start(match: re.Match[bytes] | None) -> int:
