@@ -22,6 +22,8 @@ Out = Any
 """shuffle.collector.Collector, what `make_collector` gave, or (no reducers) outputs.writer.PartWriter."""
 
 BLOCK_BYTES = 8 << 20
+TABLE_BYTES_MAX = 512 << 20
+"""No table outgrows the 32-bit offsets of one array, however much memory there is."""
 NEEDS_REDUCE = "needs at least one reduce partition; run it without --reduces 0"
 _PIECE = 1 << 19
 _AS_BYTES = ("bytes", "utf-8", "utf8", "ascii")

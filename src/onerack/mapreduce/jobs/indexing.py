@@ -29,6 +29,8 @@ from onerack.mapreduce.shuffle.postings import Extent
 _POSTING_BYTES = 32
 """What one posting takes while it is sorted: its numbers, before and after, and the sort's result."""
 _WORD_BYTES = 64
+_RANGE_BYTES_MAX = 1 << 30
+"""No range outgrows the 32-bit offsets of one array."""
 _SLICE_BYTES = 8 << 20
 _SAMPLE = 4096
 
@@ -102,7 +104,7 @@ def _splitters(extents: Sequence[Extent], memory_bytes: int) -> list[bytes]:
         len(extent.lists.values) * _POSTING_BYTES + extent.words.nbytes + len(extent.words) * _WORD_BYTES
         for extent in extents
     )
-    ranges = -(-needed // max(1, memory_bytes // 2))
+    ranges = -(-needed // max(1, min(memory_bytes // 2, _RANGE_BYTES_MAX)))
     if ranges <= 1:
         return []
     sample: list[bytes] = []

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import NEEDS_REDUCE, TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import JobSpec, Section
 
 _BATCH_BYTES = 1 << 20
@@ -46,6 +46,7 @@ class InvertedIndex(BuiltinJob):
         from onerack.mapreduce.kernels.postings import posting_table
 
         self.needs(out, "add_postings", NEEDS_REDUCE)
+        table_bytes_max = min(_TABLE_SHARE * context.memory_bytes, TABLE_BYTES_MAX)
         table = posting_table(context.accelerate, min(reader.split.size_bytes, context.memory_bytes // 8))
         names: list[str] = []
         batch: list[Any] = []
@@ -55,7 +56,7 @@ class InvertedIndex(BuiltinJob):
             if batch and (continues or size > _BATCH_BYTES):
                 table.add(len(names) - len(batch), batch)
                 batch, size = [], 0
-                if table.memory_bytes > _TABLE_SHARE * context.memory_bytes:
+                if table.memory_bytes > table_bytes_max:
                     out.add_postings(table.take(), names)
                     names = names[-1:] if continues else []
             if not continues:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import NEEDS_REDUCE, TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import JobSpec
 
 _TABLE_SHARE = 0.3
@@ -42,10 +42,11 @@ class WordCount(BuiltinJob):
         self.needs(out, "add_columns", NEEDS_REDUCE)
         from onerack.mapreduce.kernels.words import word_table
 
+        table_bytes_max = min(_TABLE_SHARE * context.memory_bytes, TABLE_BYTES_MAX)
         table = word_table(context.accelerate, min(reader.split.size_bytes, context.memory_bytes // 8))
         for block in text_blocks(reader, context):
             table.add(block.data)
-            if table.memory_bytes > _TABLE_SHARE * context.memory_bytes:
+            if table.memory_bytes > table_bytes_max:
                 _hand_over(table, out)
         _hand_over(table, out)
 
