@@ -48,7 +48,7 @@ FLOORS: list[set[str]] = [
 PURE_ROOMS = {"messages", "core", "invariants"}
 PURE_FILES = {"onerack.errors", "onerack.config", "onerack.runtime.seam"}
 PURE_STANDARD_MODULES = {
-    "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "fractions",
+    "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "errno", "fractions",
     "functools", "heapq", "itertools", "math", "operator", "re", "statistics", "string", "struct", "types", "typing",
     "zlib", "hashlib", "msgspec", "typing_extensions",
 }  # fmt: skip

@@ -28,6 +28,10 @@ The rule: a message says what was expected, what was found, and what the user ca
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class OnerackError(Exception):
     """Root of every error that onerack raises on purpose."""
@@ -138,3 +142,17 @@ def check(condition: bool, message: str) -> None:
     """Halts on a broken invariant that guards data; unlike `assert` it stays on under `python -O`."""
     if not condition:
         raise AssertionError(message)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def storing(path: str) -> Iterator[None]:
+    """Whatever is written in this block goes to `path`: a full disk, quota or file size limit becomes StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(path) from error
+        raise

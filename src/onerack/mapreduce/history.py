@@ -15,7 +15,6 @@ reader always sees a whole one, and a job whose process is gone is never shown a
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
@@ -24,7 +23,7 @@ from typing import Literal
 
 import msgspec
 
-from onerack.errors import StorageFull, UsageError
+from onerack.errors import UsageError, storing
 from onerack.mapreduce.job_lock import is_held
 from onerack.mapreduce.messages import JobStatus
 
@@ -105,13 +104,9 @@ def save_job(record: JobRecord) -> None:
     """Replaces the job's status.json, atomically. Raises: StorageFull."""
     path = Path(record.directory) / _STATUS
     unfinished = path.with_suffix(".json.tmp")
-    try:
+    with storing(str(path)):
         unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         unfinished.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(str(path)) from error
-        raise
 
 
 def read_record(directory: Path) -> JobRecord:

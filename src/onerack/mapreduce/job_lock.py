@@ -10,13 +10,12 @@ ever, and nothing of it is touched.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from onerack.errors import StorageFull
+from onerack.errors import storing
 
 FILE = "lock"
 
@@ -43,12 +42,8 @@ def make_lock(directory: Path) -> JobLock:
     """The lock of a job that begins. Raises: StorageFull."""
     path = directory / FILE
     unfinished = path.with_suffix(".tmp")
-    try:
+    with storing(str(path)):
         file = unfinished.open("wb")  # Not inherited by programs that are started meanwhile.
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(str(path)) from error
-        raise
     with suppress(OSError):  # No locks here: the file's existence still says that the job has not ended in order.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     unfinished.replace(path)  # Whoever finds the file finds it locked.

@@ -10,7 +10,6 @@ fsync says that all is well, so retrying would turn lost data into acknowledged 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import sys
 import time
@@ -18,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from onerack.codec import FrameDecoder, encode_frame
-from onerack.errors import StorageFull, UsageError
+from onerack.errors import UsageError, storing
 from onerack.runtime.env import Connection, Disk, Listener, Serve
 
 EXIT_IO_ERROR = 74
@@ -171,12 +170,8 @@ class RealAppendFile:
     def append(self, content: bytes) -> None:
         rest = memoryview(content)
         while rest:
-            try:
+            with storing(self._path):
                 written = os.write(self._descriptor, rest)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise StorageFull(self._path) from error
-                raise
             rest = rest[written:]
 
     def sync(self) -> None:

@@ -22,13 +22,12 @@ from typing import Any
 
 import msgspec
 
-from onerack.errors import OutputExists, UsageError
+from onerack.errors import OutputExists, UsageError, storing
 from onerack.mapreduce.inputs.sources import is_remote, local_path
 from onerack.mapreduce.messages import Part, Quarantined
 from onerack.mapreduce.outputs.place import OVERWRITE, SUCCESS, Destination, final_name, success_mark
 from onerack.mapreduce.outputs.quarantine import DIRECTORY, FILE, quarantine_lines
 from onerack.mapreduce.outputs.remote import RemoteDestination
-from onerack.mapreduce.outputs.sink import storing
 
 __all__ = ["Destination", "open_destination", "recover"]
 

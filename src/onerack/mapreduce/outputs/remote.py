@@ -15,11 +15,10 @@ from typing import Any
 
 import fsspec
 
-from onerack.errors import OutputExists, UsageError
+from onerack.errors import OutputExists, UsageError, storing
 from onerack.mapreduce.messages import Part, Quarantined
 from onerack.mapreduce.outputs.place import OVERWRITE, SUCCESS, Destination, final_name, success_mark
 from onerack.mapreduce.outputs.quarantine import DIRECTORY, FILE, quarantine_lines
-from onerack.mapreduce.outputs.sink import storing
 
 
 class RemoteDestination(Destination):

@@ -11,31 +11,17 @@ An embedded job does not call fsync: its output is as durable as that of `sort -
 
 from __future__ import annotations
 
-import errno
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
 
-from onerack.errors import StorageFull
+from onerack.errors import StorageFull, storing
 from onerack.mapreduce.inputs.sources import is_remote
 
 BUFFER_BYTES: Final = 1024 * 1024
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def storing(path: str) -> Iterator[None]:
-    """A full disk (or quota, or file size limit) becomes StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull(path) from error
-        raise
 
 
 class _RawFile:

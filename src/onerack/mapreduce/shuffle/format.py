@@ -16,7 +16,6 @@ Source: Dean & Ghemawat, OSDI 2004, section 3.1 (R regions on the local disk of 
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 import struct
@@ -28,7 +27,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from onerack.errors import Corruption, OnerackError, StorageFull
+from onerack.errors import Corruption, OnerackError, storing
 from onerack.mapreduce.columns import Columns, KeyKind, ValueKind
 from onerack.mapreduce.keys import HASH_NAME
 from onerack.mapreduce.messages import Extent, Section
@@ -125,17 +124,6 @@ def batch_columns(kinds: Kinds, batch: Any) -> Columns:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-@contextmanager
-def full_disk_named(path: str) -> Iterator[None]:
-    """Turns the operating system's "no space left" into `StorageFull`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(path) from error
-        raise
-
-
 class ShuffleWriter:
     """Appends extents to `path`.tmp; `close` adds the footer and gives the file its name."""
 
@@ -146,14 +134,14 @@ class ShuffleWriter:
         self.rows_written = 0
         self._extents: list[FooterExtent] = []
         self._partitions = partitions
-        with full_disk_named(path):
+        with storing(path):
             self._file = open(path + ".tmp", "wb", buffering=0)  # noqa: SIM115
             self._write(HEADER)
 
     def _write(self, content: Any) -> None:
         """Writes all of it: an unbuffered write may stop short."""
         view = memoryview(content).cast("B")
-        with full_disk_named(self.path):
+        with storing(self.path):
             while len(view):
                 view = view[self._file.write(view) :]
         self.bytes_written += memoryview(content).nbytes

@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from onerack.errors import BadKey
+from onerack.errors import BadKey, storing
 from onerack.mapreduce.canonical import mixed_kinds
 from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.messages import Section
-from onerack.mapreduce.shuffle.format import MAPPED_BYTES_MIN, Kinds, Run, ShuffleWriter, full_disk_named, read_section
+from onerack.mapreduce.shuffle.format import MAPPED_BYTES_MIN, Kinds, Run, ShuffleWriter, read_section
 from onerack.mapreduce.shuffle.windows import Window, concat_columns, windows
 
 SectionRun = tuple[Section, Run]
@@ -73,7 +73,7 @@ class ScratchFiles:
 
     def next_path(self) -> str:
         if not self._folder:
-            with full_disk_named(self._parent):
+            with storing(self._parent):
                 os.makedirs(self._parent, exist_ok=True)
                 self._folder = tempfile.mkdtemp(prefix="merge-", dir=self._parent)
         self._count += 1

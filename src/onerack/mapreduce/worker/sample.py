@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from onerack.errors import storing
 from onerack.mapreduce.calls import is_pair
 from onerack.mapreduce.context import running
 from onerack.mapreduce.inputs.compression import compression_of
@@ -36,7 +37,6 @@ from onerack.mapreduce.messages import (
     RunMap,
     Split,
 )
-from onerack.mapreduce.outputs.sink import storing
 from onerack.mapreduce.worker.attempt import Attempt, run, seed_dice
 from onerack.mapreduce.worker.careful import as_pairs, units
 from onerack.mapreduce.worker.probe import Probe
