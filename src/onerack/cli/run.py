@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,8 @@ def run(
     if flags and job != "grep":
         raise UsageError(f"{' '.join(flags)}: only the job grep has these options")
     arguments, inputs = split_words(job, words or [])
+    if is_dotted(job) and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # As `python -m` does: a command's own path has only the folder it lies in.
     with display_for(quiet=quiet) as display:
         result = mapreduce.run(
             job,
@@ -105,6 +108,12 @@ def split_words(job: str, words: list[str]) -> tuple[list[str], list[str]]:
     if job.isidentifier() and meant:
         raise UsageError(f"there is no job {job!r}; did you mean {meant[0]!r}?")
     return [], words
+
+
+def is_dotted(job: str) -> bool:
+    """Whether `job` reads as package.module[:Class] or package.module.Class, and no file has that name."""
+    module, _, _ = job.partition(":")
+    return not module.endswith(".py") and not os.path.isfile(module) and "." in job.replace(":", ".")
 
 
 def input_format_of(text: str | None) -> str | InputFormat | None:
