@@ -221,6 +221,14 @@ def test_a_missing_input_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert left_in(tmp_path / "home" / "jobs") == []
 
 
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_the_memory_of_one_process_is_no_place_for_a_job(books: Path, tmp_path: Path, place: str) -> None:
+    places = {"input": str(books), "output": str(tmp_path / "out"), place: "memory://bucket/words"}
+
+    with pytest.raises(UsageError, match="memory://bucket/words lies in the memory of this process"):
+        run(map=words, **places)
+
+
 def test_an_output_that_exists_is_refused_and_kept(books: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("mine")

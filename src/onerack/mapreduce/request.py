@@ -139,6 +139,8 @@ def _inputs(given: Any, first: LoadedJob) -> tuple[str, ...]:
             f"{first.name}: what to read is not said; name a file, a folder, a glob or a list of them (input=, or on "
             "the command line after the job)"
         )
+    for name in inputs:
+        _refuse_own_memory(name)
     return inputs
 
 
@@ -152,8 +154,19 @@ def _output(given: Any, last: LoadedJob) -> str:
     text = os.fspath(output)
     if not isinstance(text, str):
         raise UsageError(f"output={output!r} must be text, not bytes")
+    _refuse_own_memory(text)
     # Absolute now: the program may change its directory while the job runs.
     return text if is_remote(text) else os.path.abspath(os.path.expanduser(local_path(text)))
+
+
+def _refuse_own_memory(name: str) -> None:
+    """fsspec's memory:// is another one in every process: workers would find nothing there, and what they write to it
+    would be gone with them."""
+    if is_remote(name) and "memory://" in name:
+        raise UsageError(
+            f"{name} lies in the memory of this process, which no worker can see; use a local directory (one in "
+            "/dev/shm is in memory too) or a store that all processes reach"
+        )
 
 
 def _chosen_output(given: Any, last: LoadedJob) -> OutputFormat:
