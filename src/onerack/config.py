@@ -70,6 +70,8 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many jobs are kept in the jobs directory: record, journal and logs."""
     debuggable_jobs_max: int = 3
     """So many failed jobs, the newest, keep their shuffle files for `onerack debug`."""
+    log_bytes_max: int = 16 * MIB
+    """What is kept of an attempt's prints: the first so many bytes."""
     shutdown_grace_s: float = 1.0
     """How long a worker may take to end after it was asked to; then it is killed."""
 
@@ -102,6 +104,7 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
             f"debuggable_jobs_max={self.debuggable_jobs_max} must lie between 0 and "
             f"history_jobs_max={self.history_jobs_max}",
         )
+        require(self.log_bytes_max >= 0, f"log_bytes_max={self.log_bytes_max} must not be negative")
         require(self.attempts_max >= 1, f"attempts_max={self.attempts_max} must be at least 1")
         require(self.record_failures_max >= 1, f"record_failures_max={self.record_failures_max} must be at least 1")
         require(

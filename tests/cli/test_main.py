@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +127,15 @@ def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_error(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a b a")
+    program = shlex.quote("from onerack.cli.main import main; main()")
+    command = f"{shlex.quote(sys.executable)} -c {program} run wordcount text --out counts {closed}"
+
+    ended = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
+    assert sorted(os.listdir(tmp_path / "counts"))[0] == "_SUCCESS"

@@ -134,6 +134,31 @@ def test_a_hanging_task_is_killed_at_its_stall_deadline(
     assert repeated_tasks(result) == ["m2"]
 
 
+def test_the_record_in_which_a_c_function_hangs_is_named(books: Path, tmp_path: Path) -> None:
+    """The heartbeat thread cannot run then: what it would have said is read from the position file."""
+
+    def words(key: Any, line: str) -> Pairs:
+        if line == "the tale of berta":
+            import re
+
+            re.match("(a+)+$", "a" * 60 + "b")  # holds the interpreter's lock for years
+        yield line, 1
+
+    config = msgspec.structs.replace(HASTY, task_stall_timeout_s=1.0, attempts_max=3)
+    with pytest.raises(JobFailed, match=r"berta\.txt, byte 0, number 0: the tale of berta"):
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), split_size=64, config=config)
+
+
+def test_an_emission_that_is_refused_is_told_once(books: Path, tmp_path: Path) -> None:
+    def words(key: Any, line: str) -> Any:
+        yield [line], 1
+
+    with pytest.raises(JobFailed, match="a key of type list") as failed:
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), workers=1)
+
+    assert "During handling" not in str(failed.value)
+
+
 def test_a_backup_task_wins_and_the_straggler_is_killed(
     books: Path, tmp_path: Path, word_counts: dict[str, int]
 ) -> None:

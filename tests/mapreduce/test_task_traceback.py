@@ -7,7 +7,14 @@ import pytest
 from onerack.errors import UsageError
 from onerack.mapreduce import calls
 from onerack.mapreduce.context import current
-from onerack.mapreduce.worker.traceback import TRACEBACK_CHARS_MAX, user_frames, user_traceback
+from onerack.mapreduce.worker.traceback import (
+    EXCEPTION_CHARS_MAX,
+    EXCEPTION_LINES_MAX,
+    TRACEBACK_CHARS_MAX,
+    shortened,
+    user_frames,
+    user_traceback,
+)
 
 
 def caught(function: object, *arguments: object) -> BaseException:
@@ -68,11 +75,33 @@ def test_groups_of_exceptions() -> None:
     assert "KeyError: 'mine'" in text
 
 
-def test_the_size_is_bounded() -> None:
-    text = user_traceback(ValueError("x" * 1_000_000))
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "x\n" * 1_000_000])
+def test_an_endless_text_is_cut_and_the_frames_stay(text: str) -> None:
+    def fail_at_length() -> None:
+        raise ValueError(text)
+
+    shown = user_traceback(caught(fail_at_length))
+
+    assert "fail_at_length" in shown
+    assert shown.endswith("...\n")
+    assert len(shown) < EXCEPTION_CHARS_MAX + 500
+    assert shown.count("\n") < EXCEPTION_LINES_MAX + 10
+
+
+def test_the_size_of_the_whole_is_bounded() -> None:
+    group = ExceptionGroup("many", [ValueError("x" * 1000) for _ in range(100)])
+
+    text = user_traceback(group)
 
     assert len(text) < TRACEBACK_CHARS_MAX + 100
     assert "characters left out" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"), [("abc", "abc"), ("abcd", "abc..."), ("a\nb", "a\nb"), ("a\nb\n", "a\nb..."), ("", "")]
+)
+def test_shortened(text: str, short: str) -> None:
+    assert shortened(text, chars=3, lines=2) == short
 
 
 def test_a_cycle_of_causes_ends() -> None:

@@ -9,14 +9,17 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from onerack.codec import encode_frame
 from onerack.config import MIB
 from onerack.errors import ProtocolError
+from onerack.mapreduce.messages import AttemptId
 from onerack.mapreduce.worker import death, limits
 from onerack.mapreduce.worker.channel import Channel
+from onerack.mapreduce.worker.main import AttemptLog
 from onerack.mapreduce.worker.orders import Exited, Fork, Forked, FromNursery, Kill, Stop, ToNursery
 
 Ends = tuple[Channel[FromNursery], Channel[ToNursery]]
@@ -202,3 +205,30 @@ def test_a_plain_sigkill_is_not_called_a_lack_of_memory() -> None:
 def test_an_abort_is_a_lack_of_memory_only_near_the_limit() -> None:
     assert described(signal.SIGABRT, memory_bytes_max=99 * MIB)[0] == "memory"
     assert described(signal.SIGABRT, memory_bytes_max=9 * MIB)[0] == "killed"
+
+
+# -------------------------------------------------------------------------------------------------- logs
+
+
+def test_of_a_long_log_the_beginning_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    attempt = AttemptId("j", "map", 0, 1)
+    log = AttemptLog(str(tmp_path), attempt, 10)
+    os.write(1, b"0123456789abc")
+    log.cut()
+    os.write(2, b"more")
+    log.close()
+
+    assert (tmp_path / "logs" / f"{attempt}.log").read_bytes() == b"0123456789"
+
+
+def test_a_log_that_user_code_has_removed_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log = AttemptLog(str(tmp_path), AttemptId("j", "map", 0, 1), 10)
+    os.write(1, b"0123456789abc")
+    (log_path,) = (tmp_path / "logs").iterdir()
+    log_path.unlink()
+    log.cut()
+    log.close()
+
+    assert list((tmp_path / "logs").iterdir()) == []

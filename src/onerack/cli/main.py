@@ -56,8 +56,18 @@ def onerack(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `onerack`. Ends the process."""
+    _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(execute(words))
+
+
+def _open_standard_streams() -> None:
+    """A caller may have closed one (`>&-`): then the next file to be opened would get its number, and our output."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def execute(words: list[str]) -> int:

@@ -35,6 +35,7 @@ from onerack.mapreduce.messages import (
     FromWorker,
     Heartbeat,
     LoadJob,
+    RecordAt,
     Register,
     RunMap,
     RunReduce,
@@ -249,9 +250,8 @@ class Pool:
         """The one place where a worker leaves the pool."""
         del self._workers[worker.name]
         worker.close()
-        if worker.tracked and worker.running is not None and failure.record is None:
-            record = read_position(worker.position_path, worker.running)
-            failure = msgspec.structs.replace(failure, record=record)
+        if failure.record is None:
+            failure = msgspec.structs.replace(failure, record=self._record_of(worker))
         Path(worker.position_path).unlink(missing_ok=True)
         self._deliver(WorkerLost(worker.name, failure), worker.name)
         self._quiet.set()
@@ -262,6 +262,12 @@ class Pool:
                 self._break(f"workers end before they have started: {words}")
                 return
         self._replenish()
+
+    def _record_of(self, worker: Worker) -> RecordAt | None:
+        """The record that the worker's task has, or had, in hand, if it notes them."""
+        if worker.tracked and worker.running is not None:
+            return read_position(worker.position_path, worker.running)
+        return None
 
     # ------------------------------------------------------------------------------------------ the nursery
 
@@ -352,6 +358,7 @@ class Pool:
         if ticks is not None and ticks > worker.ticks:
             worker.ticks = ticks
             worker.heard_at = self.now()
-            self._deliver(Heartbeat(worker.name, running=worker.running, moved=False), worker.name)
+            record = self._record_of(worker)
+            self._deliver(Heartbeat(worker.name, running=worker.running, moved=False, record=record), worker.name)
         elif silent_s >= self._config.worker_timeout_s:
             self.kill(worker.name, Failure("lost", f"the worker was silent for {silent_s:.0f} s"))

@@ -128,7 +128,10 @@ class Careful:
         pairs = [pair for emitted in waiting for pair in emitted.pairs]
         try:
             self._check(pairs)
+            passed = True
         except Exception:
+            passed = False  # Asked again below, not in here: the same error would be shown as its own cause.
+        if not passed:
             waiting = [emitted for emitted in waiting if self._passes(emitted)]
             pairs = [pair for emitted in waiting for pair in emitted.pairs]
         for emitted in waiting:

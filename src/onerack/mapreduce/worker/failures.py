@@ -19,9 +19,10 @@ import msgspec
 from onerack.errors import InputError, OnerackError, StorageFull, UnserialisableValue, UsageError
 from onerack.mapreduce.inputs.records import RecordUnreadable
 from onerack.mapreduce.messages import Failure, FailureCause, RecordAt
-from onerack.mapreduce.worker.traceback import user_traceback
+from onerack.mapreduce.worker.traceback import shortened, user_traceback
 
-MESSAGE_CHARS_MAX = 2_000
+MESSAGE_CHARS_MAX = 1_000
+MESSAGE_LINES_MAX = 10
 
 
 class AttemptEnded(Exception):
@@ -82,4 +83,4 @@ def message_of(error: BaseException) -> str:
             text = "".join(traceback.format_exception_only(error)).strip()
         except Exception:  # An exception class may do anything.
             text = type(error).__name__
-    return text if len(text) <= MESSAGE_CHARS_MAX else text[:MESSAGE_CHARS_MAX] + "..."
+    return shortened(text, chars=MESSAGE_CHARS_MAX, lines=MESSAGE_LINES_MAX)

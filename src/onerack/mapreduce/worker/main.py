@@ -68,6 +68,7 @@ class Worker:
         self._specs: dict[str, JobSpec] = {}
         self._jobs: dict[str, LoadedJob] = {}
         self._running: AttemptId | None = None
+        self._log: AttemptLog | None = None
         self._reporting = threading.Lock()
 
     def run(self) -> int:
@@ -85,9 +86,9 @@ class Worker:
 
     def _execute(self, order: RunMap | RunReduce) -> None:
         spec = self._specs[order.attempt.job]
+        log = AttemptLog(spec.directory, order.attempt, spec.config.log_bytes_max)
         with self._reporting:
-            self._running = order.attempt
-        log = AttemptLog(spec.directory, order.attempt)
+            self._running, self._log = order.attempt, log
         try:
             report: FromWorker = self._attempt(spec, order)
         except BaseException as error:
@@ -96,6 +97,8 @@ class Worker:
                 self.name, order.attempt, Failure("exception", f"onerack failed: {error!r}", traceback.format_exc())
             )
         finally:
+            with self._reporting:
+                self._log = None
             log.close()
         with self._reporting:
             self._running = None
@@ -123,6 +126,8 @@ class Worker:
             pause.wait(self._heartbeat_interval_s)
             try:
                 with self._reporting:
+                    if self._log is not None:
+                        self._log.cut()
                     running = self._running
                     metrics = self._probe.metrics if running is not None else Metrics()
                     record = self._probe.record if running is not None else None
@@ -135,12 +140,24 @@ class Worker:
 
 
 class AttemptLog:
-    """Sends this process's stdout and stderr to `logs/<attempt>.log`; leaves no empty file."""
+    """Sends this process's stdout and stderr to `logs/<attempt>.log`, of which it keeps the first `bytes_max` bytes.
 
-    def __init__(self, directory: str, attempt: AttemptId) -> None:
+    The user's own child processes write there too, so it is cut, now and then, and not guarded. No empty file is left.
+    """
+
+    def __init__(self, directory: str, attempt: AttemptId, bytes_max: int) -> None:
         self._path = Path(directory, "logs", f"{attempt}.log")
+        self._bytes_max = bytes_max
         self._kept = (os.dup(1), os.dup(2))
         self._redirect()
+
+    def cut(self) -> None:
+        """Takes away what is too much. For any thread, at any time before `close`."""
+        try:
+            if self._path.stat().st_size > self._bytes_max:
+                os.truncate(self._path, self._bytes_max)
+        except OSError:
+            return  # Removed by user code; the kernel frees it when the attempt ends.
 
     def _redirect(self) -> None:
         try:
@@ -161,6 +178,7 @@ class AttemptLog:
         for descriptor, kept in zip((1, 2), self._kept, strict=True):
             os.dup2(kept, descriptor)
             os.close(kept)
+        self.cut()
         try:
             if self._path.stat().st_size == 0:
                 self._path.unlink()

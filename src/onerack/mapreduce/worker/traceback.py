@@ -16,7 +16,10 @@ from types import TracebackType
 
 import onerack
 
-TRACEBACK_CHARS_MAX = 20_000
+TRACEBACK_CHARS_MAX = 10_000
+EXCEPTION_CHARS_MAX = 2_000
+EXCEPTION_LINES_MAX = 40
+"""What is shown of one exception's own text, which may be a whole document that somebody wanted to see."""
 _PACKAGE = os.path.dirname(os.path.abspath(onerack.__file__)) + os.sep
 _OWN_FILES = (_PACKAGE, "<frozen importlib", "<frozen runpy")
 
@@ -30,7 +33,7 @@ def user_traceback(error: BaseException) -> str:
     """The traceback, without frames of onerack; ends with the exception and a newline."""
     try:
         formatted = traceback.TracebackException.from_exception(error, compact=True)
-        _cut_own_frames(formatted)
+        _make_readable(formatted)
         text = "".join(formatted.format())
     except Exception as failure:  # An exception class may do anything, even in `__str__` and `__getattr__`.
         text = f"{type(error).__name__}: <its traceback cannot be formatted: {type(failure).__name__}>\n"
@@ -54,8 +57,15 @@ def user_frames(error: BaseException) -> TracebackType | None:
     return reduced
 
 
-def _cut_own_frames(formatted: traceback.TracebackException) -> None:
-    """Cuts them from the whole chain of causes; an error that has no other frames shows none."""
+def shortened(text: str, *, chars: int, lines: int) -> str:
+    """The beginning of a text that is too long in either way; "..." says that there was more."""
+    beginning = text[: chars + 1].split("\n", lines)
+    short = "\n".join(beginning[:lines])[:chars]
+    return text if short == text else short + "..."
+
+
+def _make_readable(formatted: traceback.TracebackException) -> None:
+    """Cuts onerack's frames, and endless texts, from the whole chain of causes."""
     waiting = [formatted]
     seen: set[int] = set()
     while waiting:
@@ -63,8 +73,9 @@ def _cut_own_frames(formatted: traceback.TracebackException) -> None:
         if id(each) in seen:
             continue
         seen.add(id(each))
-        each.stack = traceback.StackSummary.from_list(
-            [frame for frame in each.stack if is_user_file(frame.filename)]
-        )
+        each.stack = traceback.StackSummary.from_list([frame for frame in each.stack if is_user_file(frame.filename)])
+        # Before it is formatted: that makes a list of the text's lines, of which there may be millions.
+        if isinstance(own := getattr(each, "_str", None), str):
+            each._str = shortened(own, chars=EXCEPTION_CHARS_MAX, lines=EXCEPTION_LINES_MAX)  # type: ignore[attr-defined]
         waiting += [linked for linked in (each.__cause__, each.__context__) if linked is not None]
         waiting += each.exceptions or []
