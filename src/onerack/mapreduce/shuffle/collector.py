@@ -16,7 +16,6 @@ Source: Dean & Ghemawat, OSDI 2004, sections 3.1 and 4.3 (combiner).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -28,17 +27,10 @@ from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.keys import encode_keys
 from onerack.mapreduce.messages import Section
 from onerack.mapreduce.reducers import First, Gather, ListOf, Reducer
-from onerack.mapreduce.shuffle.arrays import (
-    partition_borders,
-    partition_order,
-    slice_rows,
-    take_rows,
-    use_one_thread,
-)
 from onerack.mapreduce.shuffle.buffer import RowBuffer
 from onerack.mapreduce.shuffle.combining import Combine, combined
 from onerack.mapreduce.shuffle.fold import ColumnFold, states_of
-from onerack.mapreduce.shuffle.format import ShuffleWriter
+from onerack.mapreduce.shuffle.map_side import MapSide
 from onerack.mapreduce.shuffle.placing import Partition, Placing, SortKey, order_of_columns, order_of_pairs
 from onerack.mapreduce.shuffle.tables import Pairs, PairTable, check_pairs, unzip
 from onerack.mapreduce.values import encode_values, identities
@@ -53,7 +45,7 @@ _BYTES_MAX: Final = 512 << 20
 """No buffer outgrows the 32-bit offsets of one array, however much memory there is."""
 
 
-class Collector:
+class Collector(MapSide):
     """Collects the pairs of one map attempt. Ended by `close` or `abort`."""
 
     def __init__(
@@ -70,9 +62,7 @@ class Collector:
         allow_pickle: bool = False,
         accelerate: bool = True,
     ) -> None:
-        use_one_thread()
-        self.spills = 0
-        self._reducers = reducers
+        super().__init__(path, reducers=reducers)
         self._combine = combine
         self._is_combining = False
         self._sort_key = sort_key if _uses_sort_key(reduce) else None
@@ -86,15 +76,6 @@ class Collector:
         self._fold = None if folding is None else ColumnFold(folding, accelerate=accelerate)
         self._fold_bytes_folded = 0
         self._buffer = RowBuffer(accelerate=accelerate)
-        self._writer = ShuffleWriter(path, reducers)
-
-    @property
-    def bytes_written(self) -> int:
-        return self._writer.bytes_written
-
-    @property
-    def rows_written(self) -> int:
-        return self._writer.rows_written
 
     # ------------------------------------------------------------------------------------------ in
 
@@ -170,11 +151,7 @@ class Collector:
     def close(self) -> tuple[Section, ...]:
         """Writes what is left and the footer; returns the R sections."""
         self._write_held()
-        return self._writer.close()
-
-    def abort(self) -> None:
-        """Drops everything, the unfinished file included."""
-        self._writer.abort()
+        return super().close()
 
     def _spill(self) -> None:
         self.spills += 1
@@ -184,15 +161,16 @@ class Collector:
         if self._combine is not None and self._buffer.size_bytes:
             self._combine_buffer(self._combine)
         if self._table is not None and not self._table.is_empty:
-            self._write_states(self._table.drain(self._allow_pickle))
+            states = self._table.drain(self._allow_pickle)
+            self._spread(states, self._placing.of_columns(states))
         if self._fold is not None and self._fold.size_bytes:
             folded = self._fold.drain()
             assert folded is not None, "a fold of some size holds rows"
-            self._write_states(folded)
+            self._spread(folded, self._placing.of_columns(folded))
         self._fold_bytes_folded = 0
         if self._buffer.size_bytes:
             columns, borders = self._buffer.drain_sorted(self._reducers, distinct=self._distinct)
-            self._write_extents(columns, borders, is_sorted=True)
+            self._write_extents(columns, borders, order_kind=self._buffer.order_kind, is_sorted=True)
 
     def _combine_buffer(self, combine: Combine) -> None:
         """Replaces the buffered rows by what `combine` makes of them: states when the reducer folds, else rows."""
@@ -204,22 +182,6 @@ class Collector:
             else:
                 self._buffer_pairs(block)
         self._is_combining = False
-
-    def _write_states(self, columns: Columns) -> None:
-        """One extent of states for each partition, in order of first appearance."""
-        partitions = self._placing.of_columns(columns)
-        columns = take_rows(columns, partition_order(partitions, self._reducers))
-        self._write_extents(columns, partition_borders(partitions, self._reducers), is_sorted=False)
-
-    def _write_extents(self, columns: Columns, borders: npt.NDArray[np.int64], *, is_sorted: bool) -> None:
-        for partition, (start, end) in enumerate(pairwise(borders.tolist())):
-            if end > start:
-                self._writer.add_extent(
-                    partition,
-                    slice_rows(columns, start, end - start),
-                    order_kind=self._buffer.order_kind,
-                    is_sorted=is_sorted,
-                )
 
 
 def _within_limits(size: float) -> int:

@@ -22,8 +22,9 @@ from onerack.mapreduce.kernels.buffers import list_array
 from onerack.mapreduce.kernels.postings import Postings
 from onerack.mapreduce.keys import partitions_of
 from onerack.mapreduce.messages import Section
-from onerack.mapreduce.shuffle.arrays import first_and_last, partition_borders, partition_order, use_one_thread
-from onerack.mapreduce.shuffle.format import ALIGNMENT, SectionUnreadable, ShuffleWriter, read_extents
+from onerack.mapreduce.shuffle.arrays import first_and_last, partition_borders, partition_order
+from onerack.mapreduce.shuffle.format import ALIGNMENT, SectionUnreadable, read_extents
+from onerack.mapreduce.shuffle.map_side import MapSide
 
 ENCODING: Final = "arrow-postings"
 _NAMES: Final = b"documents"
@@ -38,23 +39,12 @@ class Extent(NamedTuple):
     names: list[str]
 
 
-class PostingsCollector:
+class PostingsCollector(MapSide):
     """The map side: takes postings, leaves a shuffle file with a section for each partition."""
 
     def __init__(self, path: str, *, reducers: int, accelerate: bool) -> None:
-        use_one_thread()
-        self.spills = 0
+        super().__init__(path, reducers=reducers, encoding=ENCODING)
         self._accelerate = accelerate
-        self._reducers = reducers
-        self._writer = ShuffleWriter(path, reducers, encoding=ENCODING)
-
-    @property
-    def bytes_written(self) -> int:
-        return self._writer.bytes_written
-
-    @property
-    def rows_written(self) -> int:
-        return self._writer.rows_written
 
     def add_postings(self, postings: Postings, names: Sequence[str]) -> None:
         """Writes one extent for each partition that has words."""
@@ -79,14 +69,6 @@ class PostingsCollector:
         bounds = first_and_last(table.column(0).combine_chunks(), False)
         padding = bytes(-content.size % ALIGNMENT)
         self._writer.append(partition, [content, padding], rows=len(table), is_sorted=False, bounds=bounds)
-
-    def close(self) -> tuple[Section, ...]:
-        """Writes the footer; returns a section for each partition."""
-        return self._writer.close()
-
-    def abort(self) -> None:
-        """Leaves nothing behind."""
-        self._writer.abort()
 
 
 def read_postings(sections: Sequence[Section]) -> Iterator[Extent]:

@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from onerack.errors import Corruption
 from onerack.mapreduce.messages import Section
-from onerack.mapreduce.shuffle.format import ALIGNMENT, SectionUnreadable, ShuffleWriter, read_extents
+from onerack.mapreduce.shuffle.format import ALIGNMENT, SectionUnreadable, read_extents
+from onerack.mapreduce.shuffle.map_side import MapSide
 
 Rows = npt.NDArray[np.uint8]
 """Shape (rows, bytes of a row)."""
@@ -78,26 +79,17 @@ def gathered(rows: Rows, order: npt.NDArray[np.int64]) -> Rows:
     return np.take(rows, order, axis=0, out=moved, mode="clip")
 
 
-class RowsCollector:
+class RowsCollector(MapSide):
     """The map side: takes blocks of rows, leaves a shuffle file whose sections hold one sorted run for each block."""
 
     def __init__(
         self, path: str, *, reducers: int, splitters: Sequence[bytes], record_bytes: int, key_bytes: int
     ) -> None:
-        self.spills = 0
+        super().__init__(path, reducers=reducers, encoding=ENCODING)
         self._splitters = splitters
         self._record_bytes = record_bytes
         self._key_bytes = key_bytes
         self._blocks = 0
-        self._writer = ShuffleWriter(path, reducers, encoding=ENCODING)
-
-    @property
-    def bytes_written(self) -> int:
-        return self._writer.bytes_written
-
-    @property
-    def rows_written(self) -> int:
-        return self._writer.rows_written
 
     def add_rows(self, data: Any) -> None:
         """Sorts and writes a buffer of whole rows."""
@@ -116,14 +108,6 @@ class RowsCollector:
         padding = bytes(-run.nbytes % ALIGNMENT)
         bounds = (run[0, : self._key_bytes].tobytes(), run[-1, : self._key_bytes].tobytes())
         self._writer.append(partition, [run.reshape(-1), padding], rows=len(run), is_sorted=True, bounds=bounds)
-
-    def close(self) -> tuple[Section, ...]:
-        """Writes the footer; returns a section for each partition."""
-        return self._writer.close()
-
-    def abort(self) -> None:
-        """Leaves nothing behind."""
-        self._writer.abort()
 
 
 def rows_in(data: Any, record_bytes: int) -> Rows:
