@@ -52,6 +52,11 @@ class BuiltinJob(Job):
         if not hasattr(out, method):
             raise UsageError(f"{type(self).__name__.lower()} {reason}")
 
+    def needs_format(self, out: Out, name: str) -> None:
+        """Raises UsageError when the job, which makes the bytes of its output itself, was asked for others."""
+        if out.format_name != name:
+            raise UsageError(f"{type(self).__name__.lower()} writes {name} only; leave out the output format")
+
 
 class TextBlock(NamedTuple):
     """Whole lines of one file."""

@@ -34,7 +34,7 @@ Stretches = Iterator[tuple[int, int]]
 class Grep(BuiltinJob):
     """The matching lines."""
 
-    usage: ClassVar[str] = "onerack run grep PATTERN INPUT... --out DIR (in Python also the arguments -i, -v, -F)"
+    usage: ClassVar[str] = "onerack run grep PATTERN INPUT... --out DIR [-i] [-v] [-F]"
     arguments_count: ClassVar[int] = 1
     uses_kernels = False
     encoding = "bytes"
@@ -69,6 +69,7 @@ class Grep(BuiltinJob):
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
         self.needs(out, "write_raw", "has no reduce: run it without --reduces (each map task writes its own part)")
+        self.needs_format(out, "text")
         blocks = _Blocks()
         try:
             for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):

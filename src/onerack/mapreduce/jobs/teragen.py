@@ -61,6 +61,7 @@ class TeraGen(BuiltinJob):
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Writes the split's rows."""
         self.needs(out, "write_raw", "has no reduce: run it without --reduces")
+        self.needs_format(out, "fixed")
         for fragment in reader.split.fragments:
             first = fragment.start // RECORD_BYTES
             end = (fragment.start + fragment.length) // RECORD_BYTES
