@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from onerack.mapreduce.messages import AttemptId, RecordAt
 from onerack.mapreduce.worker.probe import POSITION_BYTES, Probe, read_position
@@ -115,3 +118,18 @@ def test_a_position_file_is_its_users_own(tmp_path: Path) -> None:
     Probe("w", str(tmp_path / "position"))
 
     assert os.stat(tmp_path / "position").st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_costs_the_position_and_not_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, content: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", refuse)
+    path = str(tmp_path / "w1.position")
+    probe = Probe("w1", path)
+    attempt = AttemptId("j", "map", 0, 1)
+    probe.begin(attempt)
+    probe.note(RecordAt(3))
+    probe.end()
+
+    assert read_position(path, attempt) is None

@@ -21,6 +21,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import GeneratorType
 from typing import Any, Final
 
@@ -48,12 +49,18 @@ class Probe:
     """One worker's marks. `begin` starts an attempt; the counts below are the task's to add to."""
 
     def __init__(self, worker: str = "", position_path: str | None = None) -> None:
-        """Requires: nobody else writes `position_path`; it is made here, and left for others to remove."""
+        """Requires: nobody else writes `position_path`; it is made here, and left for others to remove.
+
+        Without room for it the task goes on unwatched: whatever it wants to write will name the full disk.
+        """
         self.worker = worker
         self.running: AttemptId | None = None
         self.record: RecordAt | None = None
         """The record in hand, of a tracked attempt."""
-        self._position = _mapped(position_path) if position_path is not None else None
+        self._position: mmap.mmap | None = None
+        if position_path is not None:
+            with suppress(OSError):
+                self._position = _mapped(position_path)
         self._clear()
 
     def _clear(self) -> None:
@@ -196,7 +203,8 @@ def memory_bytes_max() -> int:
 def _mapped(path: str) -> mmap.mmap:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, POSITION_BYTES)
+        # Not ftruncate: a page that the disk has no room for would end the process when it is written to.
+        os.pwrite(descriptor, bytes(POSITION_BYTES), 0)
         return mmap.mmap(descriptor, POSITION_BYTES)
     finally:
         os.close(descriptor)
