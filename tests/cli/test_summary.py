@@ -65,6 +65,13 @@ def test_what_did_not_happen_is_not_mentioned() -> None:
     assert any(line.startswith("  spills    7 ") for line in summary_lines(spilled))
 
 
+def test_records_that_nobody_counted_are_not_said_to_be_none() -> None:
+    uncounted = msgspec.structs.replace(RESULT, metrics=msgspec.structs.replace(RESULT.metrics, records_in=0))
+    assert summary_lines(uncounted)[1] == "  input     500.0 MB"
+    empty = msgspec.structs.replace(RESULT, metrics=Metrics())
+    assert summary_lines(empty)[1] == "  input     0 B, 0 records"
+
+
 def test_the_object_has_every_field_and_is_json() -> None:
     described = json.loads(json.dumps(summary_object(RESULT)))
     assert described["exit_code"] == 0

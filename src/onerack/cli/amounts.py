@@ -37,3 +37,10 @@ def plural(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count_text(count)} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def input_text(bytes_in: int, records_in: int) -> str:
+    """What was read. A job that takes whole splits (grep) does not count its records: then none are mentioned, for
+    "0 records" would be false."""
+    size = format_size(bytes_in)
+    return size if bytes_in and not records_in else f"{size}, {plural(records_in, 'record')}"

@@ -72,7 +72,7 @@ def record_lines(record: JobRecord) -> list[str]:
 
 def _stage_rows(number: int, stage: JobStatus) -> list[tuple[str, str]]:
     """The two phases of one stage; `number` 0: the job has only this stage."""
-    from onerack.cli.amounts import plural
+    from onerack.cli.amounts import input_text, plural
     from onerack.cli.live import troubles_text
     from onerack.mapreduce.sizes import format_size
 
@@ -83,8 +83,7 @@ def _stage_rows(number: int, stage: JobStatus) -> list[tuple[str, str]]:
     rows.append(
         (
             "map",
-            f"{stage.maps.completed}/{stage.maps.tasks} tasks, {format_size(metrics.bytes_in)}, "
-            f"{plural(metrics.records_in, 'record')}",
+            f"{stage.maps.completed}/{stage.maps.tasks} tasks, {input_text(metrics.bytes_in, metrics.records_in)}",
         )
     )
     if stage.reduces.tasks:

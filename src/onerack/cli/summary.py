@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from onerack.cli.amounts import count_text, plural, rate_text, seconds_text
+from onerack.cli.amounts import count_text, input_text, plural, rate_text, seconds_text
 from onerack.mapreduce.result import JobResult
 from onerack.mapreduce.sizes import format_size
 
@@ -52,7 +52,7 @@ def summary_lines(result: JobResult) -> list[str]:
     title = f"done: {result.name} in {seconds_text(result.seconds)}"
     if metrics.bytes_in:
         title += f", {rate_text(result.throughput)}"
-    rows = [("input", f"{format_size(metrics.bytes_in)}, {plural(metrics.records_in, 'record')}")]
+    rows = [("input", input_text(metrics.bytes_in, metrics.records_in))]
     if result.partition_bytes:
         rows.append(("shuffled", _shuffled_text(metrics.bytes_shuffled, result.partition_bytes)))
     files = plural(len(result.parts), "file")
