@@ -72,8 +72,6 @@ class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """So many failed jobs, the newest, keep their shuffle files for `onerack debug`."""
     log_bytes_max: int = 16 * MIB
     """What is kept of an attempt's prints: the first so many bytes."""
-    shutdown_grace_s: float = 1.0
-    """How long a worker may take to end after it was asked to; then it is killed."""
 
     def __post_init__(self) -> None:
         require(

@@ -7,7 +7,8 @@
 
 The idea: a picture is drawn anew from each `JobStatus`, which holds everything; the display keeps only the pace of
 each phase. The rule: it never asks the job anything and never slows it; a picture that cannot be drawn in time is
-simply replaced by the next. Pictures come on the host's thread; rich's own lock makes that safe.
+simply replaced by the next. Pictures come in the thread that called `run`, rich
+redraws in its own; rich's lock makes that safe.
 """
 
 from __future__ import annotations

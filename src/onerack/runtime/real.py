@@ -61,12 +61,12 @@ class StreamConnection:
     async def receive(self) -> bytes | None:
         while not self._received:
             try:
-                chunk = await self._reader.read(_READ_BYTES)
+                arrived = await self._reader.read(_READ_BYTES)
             except ConnectionError:
-                chunk = b""
-            if not chunk:
+                arrived = b""
+            if not arrived:
                 return None
-            self._received.extend(self._decoder.feed(chunk))
+            self._received.extend(self._decoder.feed(arrived))
         return self._received.popleft()
 
     def close(self) -> None:

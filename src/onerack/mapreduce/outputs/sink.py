@@ -24,10 +24,23 @@ from onerack.mapreduce.inputs.sources import is_remote
 BUFFER_BYTES: Final = 1024 * 1024
 
 
-class _RawFile:
-    """The file itself: writes everything it is given, and counts."""
+class _Written:
+    """What Arrow asks of a file object that is only written."""
 
     closed = False
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _RawFile(_Written):
+    """The file itself: writes everything it is given, and counts."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -48,15 +61,6 @@ class _RawFile:
 
     def flush(self) -> None:
         """Nothing is held back here."""
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
 
     def close(self) -> None:
         if not self.closed:
@@ -102,10 +106,8 @@ class _Gzip:
         self._raw.write(self._inner.flush())
 
 
-class Sink:
+class Sink(_Written):
     """The one file of an attempt. A file object too: Arrow's writers take it."""
-
-    closed = False
 
     def __init__(self, path: str, compression: str = "none") -> None:
         self.path = path
@@ -169,12 +171,3 @@ class Sink:
         with suppress(OSError, StorageFull):
             self._raw.close()
         remove_file(self.path)
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False

@@ -16,7 +16,7 @@ import traceback
 
 import msgspec
 
-from onerack.errors import InputError, OnerackError, StorageFull, UnserialisableValue, UsageError
+from onerack.errors import InputError, OnerackError, StorageFull, UnserialisableValue
 from onerack.mapreduce.inputs.records import RecordUnreadable
 from onerack.mapreduce.messages import Failure, FailureCause, RecordAt
 from onerack.mapreduce.worker.traceback import shortened, user_traceback
@@ -44,13 +44,6 @@ def failure_of(error: BaseException, record: RecordAt | None = None) -> Failure:
     if isinstance(error, StorageFull):
         return Failure("storage_full", str(error), final=True)
     return Failure(cause_of(error), message_of(error), user_traceback(error), record)
-
-
-def load_failure(error: BaseException) -> Failure:
-    """What it means that a worker could not load the program."""
-    if isinstance(error, UsageError):
-        return Failure("program", message_of(error), final=True)
-    return Failure("program", message_of(error), user_traceback(error), final=True)
 
 
 def bad_record(error: BaseException, record: RecordAt) -> Failure:
