@@ -223,7 +223,7 @@ def test_a_missing_input_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["input", "output"])
 def test_the_memory_of_one_process_is_no_place_for_a_job(books: Path, tmp_path: Path, place: str) -> None:
-    places = {"input": str(books), "output": str(tmp_path / "out"), place: "memory://bucket/words"}
+    places: dict[str, Any] = {"input": str(books), "output": str(tmp_path / "out"), place: "memory://bucket/words"}
 
     with pytest.raises(UsageError, match="memory://bucket/words lies in the memory of this process"):
         run(map=words, **places)
