@@ -24,6 +24,7 @@ import msgspec
 from onerack.config import MIB
 from onerack.errors import JobInterrupted, StorageFull
 from onerack.mapreduce import history
+from onerack.mapreduce.context import add_counts
 from onerack.mapreduce.explanation import error_of
 from onerack.mapreduce.inputs.sources import is_remote, local_path
 from onerack.mapreduce.interruption import Interruption, Stopped
@@ -347,8 +348,7 @@ def _ignore(picture: JobStatus) -> None:
 def _added(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for each in counters:
-        for name, count in each.items():
-            total[name] = total.get(name, 0) + count
+        add_counts(total, each)
     return total
 
 
