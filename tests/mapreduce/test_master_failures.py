@@ -45,6 +45,29 @@ def test_a_job_fails_with_the_users_traceback_after_so_many_attempts() -> None:
     assert str(bench.ended.failed_attempt) == f"m0.{CONFIG.attempts_max}"
 
 
+def test_a_kill_from_outside_is_not_the_tasks_failure_unless_it_is_the_same_record_each_time() -> None:
+    bench = Bench()
+    bench.submit(maps=1)
+    for number in range(2 * CONFIG.attempts_max):
+        bench.register("w1", pid=number)
+        assert bench.runs == {"w1": f"m0.{number + 1}"}
+        bench.lose("w1", "killed", record=number)
+    bench.register("w1", pid=99)
+    bench.lose("w1", "killed", record=3)
+    assert bench.ended.outcome == "failed"
+    assert bench.ended.failure is not None
+    assert bench.ended.failure.record == RecordAt(3)
+
+
+def test_a_crash_of_its_own_is_the_tasks_failure() -> None:
+    bench = Bench()
+    bench.submit(maps=1)
+    for number in range(CONFIG.attempts_max):
+        bench.register("w1", pid=number)
+        bench.lose("w1", "crash")
+    assert bench.ended.outcome == "failed"
+
+
 def test_a_final_failure_ends_the_job_at_once() -> None:
     bench = Bench()
     bench.register("w1", "w2")

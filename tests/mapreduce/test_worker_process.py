@@ -192,7 +192,7 @@ def test_an_exit_status_is_named() -> None:
 
 
 def test_a_signal_is_named_also_one_without_a_name() -> None:
-    assert described(signal.SIGSEGV)[0] == "killed"
+    assert described(signal.SIGSEGV)[0] == "crash"
     assert "SIGSEGV" in described(signal.SIGSEGV)[1]
     assert "signal 63" in described(63)[1]
 
@@ -204,7 +204,7 @@ def test_a_plain_sigkill_is_not_called_a_lack_of_memory() -> None:
 
 def test_an_abort_is_a_lack_of_memory_only_near_the_limit() -> None:
     assert described(signal.SIGABRT, memory_bytes_max=99 * MIB)[0] == "memory"
-    assert described(signal.SIGABRT, memory_bytes_max=9 * MIB)[0] == "killed"
+    assert described(signal.SIGABRT, memory_bytes_max=9 * MIB)[0] == "crash"
 
 
 # -------------------------------------------------------------------------------------------------- logs

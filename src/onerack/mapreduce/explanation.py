@@ -14,7 +14,7 @@ from onerack.errors import JobFailed, OnerackError, StorageFull
 from onerack.mapreduce.messages import AttemptId, Failure, JobEnded, RecordAt
 
 _FULL = StorageFull("").args[0]
-_LOGGED = ("exit", "killed", "memory", "stall")
+_LOGGED = ("exit", "crash", "killed", "memory", "stall")
 """Causes for which what the attempt printed may hold the only trace."""
 
 

@@ -197,7 +197,17 @@ class Quarantined(msgspec.Struct, frozen=True):
 
 
 FailureCause = Literal[
-    "exception", "exit", "killed", "memory", "stall", "unserialisable", "input", "storage_full", "program", "lost"
+    "exception",
+    "exit",
+    "crash",
+    "killed",
+    "memory",
+    "stall",
+    "unserialisable",
+    "input",
+    "storage_full",
+    "program",
+    "lost",
 ]
 
 

@@ -5,8 +5,9 @@ task failed `record_failures_max` times is a bad record: it goes on the task's s
 otherwise it is what the job fails with. Any other failure is tried again, `attempts_max` times in all, counted from
 the last growth of the skip list, since each bad record costs attempts of its own.
 
-The rule: losing a worker to silence is not the task's failure; but a task that loses its worker `losses_max` times
-is not innocent, so every job ends.
+The rule: losing a worker to silence, or to a SIGKILL that may have come from anywhere, is not the task's failure
+(unless it is the same record's each time); but a task that loses its worker `losses_max` times is not innocent, so
+every job ends.
 
 Source: section 3.4 (bad records) and 4.6 of the paper.
 """
@@ -25,7 +26,6 @@ Verdict = Literal["retry", "skip", "fail"]
 def judge(job: Job, task: Task, failure: Failure) -> Verdict:
     """Notes one failed attempt of a task that is not completed, and says what to do."""
     task.tracked = True
-    task.failures += 1
     if failure.final:
         return "fail"
     record = failure.record
@@ -41,6 +41,9 @@ def judge(job: Job, task: Task, failure: Failure) -> Verdict:
             task.skips_pending += 1
             job.skips_pending += 1
             return "skip"
+    if failure.cause == "killed":
+        return "fail" if note_loss(job, task) else "retry"
+    task.failures += 1
     return "fail" if task.failures >= job.spec.config.attempts_max else "retry"
 
 

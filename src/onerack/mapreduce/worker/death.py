@@ -34,7 +34,10 @@ def describe(status: int, *, memory_bytes_max: int, memory_limit_bytes: int, kil
         return Failure("memory", f"the kernel's out-of-memory killer ended the worker ({used}); fewer workers help")
     if number == signal.SIGABRT and memory_bytes_max > _SUSPICIOUS_FRACTION * memory_limit_bytes:
         return Failure("memory", f"the worker aborted near its memory limit ({used}); raise the job's memory")
-    return Failure("killed", f"the worker process was killed by {name} ({used})")
+    # SIGKILL comes from outside, as far as anyone can tell; every other signal is the process's own doing.
+    return Failure(
+        "killed" if number == signal.SIGKILL else "crash", f"the worker process was killed by {name} ({used})"
+    )
 
 
 def signal_name(number: int) -> str:
