@@ -110,6 +110,11 @@ class Table:
         return self._slots.nbytes + self._rows.nbytes + self._strings.nbytes
 
     @property
+    def used_bytes(self) -> int:
+        """What of it is touched: all slots, and the rows and strings that there are."""
+        return self._slots.nbytes + 8 * self._compiled.ROW_WORDS * self.rows + self.string_bytes
+
+    @property
     def string_bytes(self) -> int:
         """The summed lengths of the distinct strings."""
         return int(self._state[self._compiled.USED])

@@ -72,7 +72,9 @@ class Collector(MapSide):
         self._table_bytes_max = _within_limits(memory_bytes * _TABLE_SHARE)
         self._buffer_bytes_max = _within_limits(memory_bytes * _BUFFER_SHARE)
         folding = None if reduce is None or reduce.gathers or self._sort_key is not None else reduce
-        self._table = None if folding is None else PairTable(folding, accelerate=accelerate)
+        self._table = (
+            None if folding is None else PairTable(folding, bytes_max=self._table_bytes_max, accelerate=accelerate)
+        )
         self._fold = None if folding is None else ColumnFold(folding, accelerate=accelerate)
         self._fold_bytes_folded = 0
         self._buffer = RowBuffer(accelerate=accelerate)

@@ -30,7 +30,7 @@ from onerack.mapreduce.canonical import encode_str, encode_tuple, kind_of, mixed
 from onerack.mapreduce.columns import Array, Columns, KeyKind
 from onerack.mapreduce.keys import decode_keys, encode_kind, one_array
 from onerack.mapreduce.reducers import Count, Reducer, Sum, TopK
-from onerack.mapreduce.shuffle.counting import CountTable
+from onerack.mapreduce.shuffle.counting import CountTable, count_table
 from onerack.mapreduce.values import encode_values
 
 Pairs = Sequence[tuple[object, object]]
@@ -76,8 +76,10 @@ def _no_pair(emitted: object) -> BadPair:
 class PairTable:
     """States by key: in a table of counts for as long as counting is all there is to do, else in one dict."""
 
-    def __init__(self, reduce: Reducer, *, accelerate: bool) -> None:
+    def __init__(self, reduce: Reducer, *, bytes_max: int, accelerate: bool) -> None:
+        """`bytes_max`: the table will be drained when it is larger."""
         self.reduce = reduce
+        self._bytes_max = bytes_max
         self.table: Counter[Any] = Counter()
         self.kind: KeyKind | None = None
         self._adds_ones = type(reduce) is Sum
@@ -135,7 +137,7 @@ class PairTable:
 
     def _count(self, kind: KeyKind, keys: Sequence[Any]) -> None:
         if self._counted is None:
-            self._counted = CountTable(kind, self.reduce, accelerate=self._accelerate)
+            self._counted = count_table(kind, self.reduce, bytes_max=self._bytes_max, accelerate=self._accelerate)
         self._counted.add(keys)
 
     def _leave_counting(self) -> None:
