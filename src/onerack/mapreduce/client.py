@@ -15,7 +15,7 @@ Settings:
     output          the folder for the results; must be absent or empty, unless `overwrite`
     input_format    text, file, jsonl, csv, parquet, or an InputFormat; with `encoding`, `errors`, `compression`
     output_format   tsv, jsonl, parquet, text, or an OutputFormat
-    reducers        R, the number of part files; default: as many as workers, and at least one for 128 MB of input
+    reducers        R, the number of part files; default: as many as workers, and at least one for 64 MB of input
     workers         processes; default: as many as cores may be used
     split_size      input of one map task, such as "64MB"
     memory          for all workers together, such as "2GB"; beyond their share of it they spill to disk

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from onerack.mapreduce.outputs.place import Destination
     from onerack.mapreduce.server import EmbeddedRack
 
-PARTITION_BYTES = 128 * MIB
+PARTITION_BYTES = 64 * MIB
 """By default there are so many reduce partitions that one has about this much of the input."""
 COMPILE_BYTES_MIN = 64 * MIB
 """Loading the compiled kernels takes longer than a smaller job could save."""

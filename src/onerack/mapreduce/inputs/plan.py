@@ -53,7 +53,8 @@ def plan(inputs: Sequence[str], format: InputFormat, *, split_bytes: int, slots:
     check_format(format)
     listing = list_files(inputs)
     total = sum(file.size for file in listing.files)
-    share = min(split_bytes, total // (max(slots, 1) * _SPLITS_PER_SLOT_MIN))
+    # Rounded up: a few bytes too few would make one piece more, and one worker wait for it.
+    share = min(split_bytes, -(-total // (max(slots, 1) * _SPLITS_PER_SLOT_MIN)))
     fragments = list(_cut(listing.files, format, min(split_bytes, max(share, _CUT_BYTES_MIN))))
     packed = _pack(fragments, share)
     splits = tuple(Split(index, tuple(bundle)) for index, bundle in enumerate(packed))
