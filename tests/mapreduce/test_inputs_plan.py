@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -141,7 +142,7 @@ def test_splits_cover_every_byte_once_in_order(
     total = sum(sizes)
     assert planned.total_bytes == total
     for split in planned.splits:
-        assert len(split.fragments) == 1 or split.size_bytes <= min(split_bytes, total // (4 * slots))
+        assert len(split.fragments) == 1 or split.size_bytes <= min(split_bytes, math.ceil(total / (4 * slots)))
 
 
 def planning_listing(files: list[Found]) -> object:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import linecache
 import os
 import sys
 import traceback as tracebacks
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from types import ModuleType
-from typing import Any
+from types import CodeType, ModuleType
+from typing import Any, ClassVar
 
 from onerack.errors import UsageError
 from onerack.mapreduce.context import in_task
@@ -166,17 +168,40 @@ def _module(module: ModuleType) -> Program:
 
 
 def _pickled(job: object) -> Program:
-    import cloudpickle
-
     name = normalise(job).name
     try:
-        payload = cloudpickle.dumps((job, _shipped_sources()))
+        payload = _pickle((job, _shipped_sources()))
     except Exception as error:
         raise UsageError(
             f"{name} cannot be sent to the workers: {error}. What a worker needs besides plain values "
             "(connections, locks, models) is best made in setup()"
         ) from error
     return Program("pickle", name, payload=payload, search_path=_search_path())
+
+
+def _pickle(target: object) -> bytes:
+    """As `cloudpickle.dumps`, but code keeps the name of its file, by which tracebacks and pdb find its lines.
+
+    Newer releases of cloudpickle write "<dynamic-code>" in its place, so that equal code has equal bytes.
+    """
+    import cloudpickle
+
+    known = cloudpickle.Pickler.dispatch_table
+
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        make, arguments = known[CodeType](code)
+        return _code_of_file, (make, arguments, code.co_filename)
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table: ClassVar = ChainMap({CodeType: reduce_code}, known)
+
+    with io.BytesIO() as file:
+        Pickler(file).dump(target)
+        return file.getvalue()
+
+
+def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
+    return make(*arguments).replace(co_filename=filename)
 
 
 def _shipped_sources() -> dict[str, list[str]]:
