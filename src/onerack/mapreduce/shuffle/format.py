@@ -284,8 +284,8 @@ def _is_large(section: Section) -> bool:
 def _parse_extent(path: str, extent: Extent, content: Any) -> Run:
     reader = pa.ipc.open_stream(pa.py_buffer(content))
     batches = [batch for batch in reader if batch.num_rows]
-    about = {name.decode(): value.decode() for name, value in reader.schema.metadata.items()}
-    kinds: Any = Kinds(about["key_kind"], about["value_kind"], about["order_kind"])  # type: ignore[arg-type]
+    about: dict[str, Any] = {name.decode(): value.decode() for name, value in reader.schema.metadata.items()}
+    kinds = Kinds(about["key_kind"], about["value_kind"], about["order_kind"])
     rows = sum(batch.num_rows for batch in batches)
     if rows != extent.rows:
         raise Corruption(path, extent.offset, f"{extent.rows} rows", f"{rows}")
