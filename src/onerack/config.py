@@ -29,6 +29,102 @@ class CodecConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A longer frame is refused before any memory is taken for it."""
 
 
+class RpcConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and timeouts of RPC; seconds and bytes. One for each server and each client."""
+
+    # --- what a connection takes
+    head_bytes_max: int = 4 * MIB
+    """A longer message (without its attachment) is refused before any memory is taken for it."""
+    attachment_bytes_max: int = 256 * MIB
+    piece_bytes_max: int = MIB
+    """Longer attachments travel in pieces of this size, between which other messages may pass."""
+    unfinished_bytes_max: int = 512 * MIB
+    """Over all connections of a server: attachments of which only a part has arrived. Beyond, it reads no more."""
+    output_bytes_max: int = 64 * MIB
+    """What may wait for a peer that does not read, attachments apart; beyond, its connection is closed."""
+    connections_max: int = 4096
+    hello_timeout_s: float = 10.0
+    """A peer that has not introduced itself for so long is closed; likewise one whose message stands still halfway."""
+    connect_timeout_s: float = 5.0
+    keepalive_interval_s: float = 15.0
+    """A connection that was silent for so long is asked whether it lives."""
+    keepalive_timeout_s: float = 10.0
+    """... and closed when it does not answer."""
+
+    # --- sessions and the reply cache
+    window: int = 2048
+    """Calls of one session that may be unacknowledged at once; more wait at the client."""
+    session_lease_s: float = 60.0
+    """A session that is silent for longer expires, and its replies with it."""
+    sessions_max: int = 16384
+    reply_bytes_max: int = 64 * KIB
+    """A deduplicated call's result must be remembered, so it may not be longer."""
+    replies_bytes_max: int = 512 * MIB
+    """All remembered replies together; beyond, new deduplicated calls are refused as overloaded, never forgotten."""
+
+    # --- calls
+    running_max: int = 1024
+    """Handlers (of the `async def` kind) that run at once."""
+    waiting_max: int = 8192
+    """Calls that wait for one of them to end; one more is refused as overloaded."""
+    streams_max: int = 1024
+    """Streams open at once on one connection."""
+    stream_window_bytes: int = MIB
+    """What a stream's writer may send before its reader has taken it."""
+    attempts_max: int = 5
+    """Attempts of an at-most-once call before its outcome is Unknown."""
+    attempt_timeout_s: float = 2.0
+    """An attempt that is not answered for so long is made again (doubling, with jitter), if the mode allows."""
+    backoff_min_s: float = 0.05
+    backoff_max_s: float = 2.0
+    retry_fraction: float = 0.2
+    """Retries may be at most this share of all calls ..."""
+    retry_per_s: float = 10.0
+    """... plus so many in a second."""
+    retry_memory_s: float = 10.0
+    """Budget that was not used for so long is lost."""
+    in_flight_max: int = 65536
+    """Calls of one client that may be open; one more is refused at once."""
+    drain_timeout_s: float = 10.0
+    """How long a server that stops waits for calls that still run."""
+
+    # --- the log of exactly-once calls
+    snapshot_after_bytes: int = 64 * MIB
+    """The log is replaced by a snapshot of the state when it has grown by so much."""
+    batch_max: int = 4096
+    """Commands that share one fsync."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
+        require(
+            self.session_lease_s >= 3 * self.attempt_timeout_s,
+            f"session_lease_s={self.session_lease_s} must be at least three times "
+            f"attempt_timeout_s={self.attempt_timeout_s}, else a session expires between two attempts",
+        )
+        require(
+            self.session_lease_s >= 2 * self.backoff_max_s,
+            f"session_lease_s={self.session_lease_s} must be at least twice backoff_max_s={self.backoff_max_s}",
+        )
+        require(
+            self.backoff_min_s <= self.backoff_max_s,
+            f"backoff_min_s={self.backoff_min_s} must not exceed backoff_max_s={self.backoff_max_s}",
+        )
+        require(
+            self.piece_bytes_max <= self.attachment_bytes_max <= self.unfinished_bytes_max,
+            f"attachment_bytes_max={self.attachment_bytes_max} must lie between piece_bytes_max={self.piece_bytes_max} "
+            f"and unfinished_bytes_max={self.unfinished_bytes_max}",
+        )
+        require(
+            self.head_bytes_max <= self.output_bytes_max,
+            f"head_bytes_max={self.head_bytes_max} must not exceed output_bytes_max={self.output_bytes_max}",
+        )
+        require(
+            self.reply_bytes_max <= self.head_bytes_max,
+            f"reply_bytes_max={self.reply_bytes_max} must not exceed head_bytes_max={self.head_bytes_max}",
+        )
+
+
 class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and timeouts of the MapReduce engine; seconds and bytes."""
 

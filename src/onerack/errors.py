@@ -7,11 +7,13 @@ prove it.
     OnerackError
     ├─ UsageError            you broke the contract here; nothing was started or sent
     │  ├─ InputError         an input is missing, unreadable or not what it says it is: names the path
-    │  └─ OutputExists       the output directory is there already
+    │  ├─ OutputExists       the output directory is there already
+    │  └─ BindingRefused     client and server do not fit: protocol, cluster, schema or identity; names the difference
     ├─ ProtocolError         the peer broke the contract: its connection is closed
     ├─ CallError             .executed  .cause
     │  ├─ NotExecuted        definite: it did not and never will happen; safe to retry
-    │  ├─ ApplicationError   definite: the handler (or the user's map or reduce) ran and raised
+    │  │  └─ Overloaded      there was no room for it: .retry_after_s
+    │  ├─ ApplicationError   definite: the handler (or the user's map or reduce) ran and raised: .type .traceback
     │  │  └─ JobFailed       a MapReduce job ended without output: names task, record and the user's traceback
     │  └─ Unknown            indefinite: it happened 0 or 1 times
     ├─ BadPair               user code emitted what cannot be a (key, value) pair; a TypeError too
@@ -57,6 +59,14 @@ class OutputExists(UsageError):
     """The output directory exists and is not empty, and overwriting was not asked for."""
 
 
+class BindingRefused(UsageError):
+    """Client and server cannot work together. `cause`: protocol, cluster, schema, service, forbidden ..."""
+
+    def __init__(self, message: str, *, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class ProtocolError(OnerackError):
     """The peer sent something that the protocol does not allow."""
 
@@ -77,10 +87,27 @@ class NotExecuted(CallError):
     executed = False
 
 
+class Overloaded(NotExecuted):
+    """Definite: there was no room for the call; after `retry_after_s` there may be."""
+
+    def __init__(self, message: str, *, cause: str = "overloaded", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, cause=cause)
+        self.retry_after_s = retry_after_s
+
+
 class ApplicationError(CallError):
-    """Definite: the user's code ran and failed."""
+    """Definite: the user's code ran and failed.
+
+    `type`: the name of the exception's class, where it was raised. `traceback`: the handler's own frames, if the
+    server shows them.
+    """
 
     executed = True
+
+    def __init__(self, message: str, *, cause: str, type: str = "", traceback: str = "") -> None:
+        super().__init__(message, cause=cause)
+        self.type = type
+        self.traceback = traceback
 
 
 class JobFailed(ApplicationError):
