@@ -1,1 +1,1 @@
-"""RPC: calls that say what a failure means. Each method declares its delivery semantics; each outcome says if it ran."""
+"""RPC: calls that say what a failure means. Methods declare delivery semantics; outcomes say whether the call ran."""

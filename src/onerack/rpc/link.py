@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-Buffer = bytes | bytearray | memoryview
+from onerack.rpc.messages import Buffer as Buffer
+
 Arrival = tuple[Any, Buffer | None]
 """A message and its attachment."""
 

@@ -26,6 +26,9 @@ import msgspec
 PROTOCOL_VERSION: Final = 1
 NO_SESSION: Final = 0
 
+Buffer = bytes | bytearray | memoryview
+"""An attachment: raw bytes that travel beside a message."""
+
 
 class Mode(IntEnum):
     """Delivery semantics, the weaker first."""
@@ -56,10 +59,6 @@ class Status(IntEnum):
     """The session is not, or no longer, known; not executed by this attempt."""
     FALSE_RETRY = 6
     """The xid was used before, for other arguments."""
-    NOT_LEADER = 7
-    """Not executed by this attempt; `body` is a Fault whose `message` is the address to ask, or empty."""
-    UNDECIDED = 8
-    """It may have been executed; the same xid may be tried again (the log lost its leader meanwhile)."""
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
