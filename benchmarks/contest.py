@@ -37,7 +37,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Bar:
-    """What the issue demands: `ours` at most `limit` times the best of `theirs`; with no names, `limit` itself."""
+    """What the issue demands: `ours` at most (or at least) `limit` times the best of `theirs`; no names: `limit`."""
 
     text: str
     limit: float | None
@@ -47,6 +47,8 @@ class Bar:
     measure: str = "wall_s"
     """wall_s, peak_bytes, or the name of a mark."""
     ours: str = OURS
+    at_least: bool = False
+    """For measures of which more is better; the best is then the highest."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Case:
     canonical: Callable[[Path, bool], str]
     validation: tuple[str, ...] = ()
     """A command over our `{output}` that must succeed after the last round."""
+    headline: str = "wall_s"
+    """The measure that a reader looks at first."""
+    memory_sampled: bool = True
+    """Looking at a process twenty times a second costs it little, but more than calls of some microseconds bear."""
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Verdict:
     def met(self) -> bool | None:
         if self.figure is None or self.bar.limit is None:
             return None
-        return self.figure <= self.bar.limit
+        return self.figure >= self.bar.limit if self.bar.at_least else self.figure <= self.bar.limit
 
 
 def warm(paths: Sequence[Path]) -> None:
@@ -112,7 +118,7 @@ def run_case(case: Case, scratch: Path, rounds: int, report: Callable[[str], Non
         for one in series:
             if not one.trouble:
                 run_once(case, one, scratch, number == rounds - 1)
-                report(f"{case.name} round {number + 1}/{rounds}: {one.contender.name}: {progress(one)}")
+                report(f"{case.name} round {number + 1}/{rounds}: {one.contender.name}: {progress(case, one)}")
         if number == 0:
             compare(series)
     return series
@@ -127,6 +133,7 @@ def run_once(case: Case, one: Series, scratch: Path, last: bool) -> None:
             filled(one.contender.command, output),
             directory=folder,
             environment={**one.contender.environment, "ONERACK_HOME": str(folder / "home")},
+            memory_sampled=case.memory_sampled,
         )
         if not one.runs:
             one.result = case.canonical(output, one.contender.escaped)
@@ -157,8 +164,8 @@ def compare(series: Sequence[Series]) -> None:
             one.trouble = f"its result differs ({one.result}; {most})"
 
 
-def progress(one: Series) -> str:
-    return one.trouble or f"{one.runs[-1].wall_s:.2f} s"
+def progress(case: Case, one: Series) -> str:
+    return one.trouble or f"{one.values(case.headline)[-1]:,.2f} {case.headline.replace('wall_s', 's')}"
 
 
 def verdicts(case: Case, series: Sequence[Series]) -> list[Verdict]:
@@ -174,5 +181,6 @@ def judge(bar: Bar, series: Sequence[Series]) -> Verdict:
     rivals = {name: value for name, value in others.items() if value}
     if ours is None or not rivals:
         return Verdict(bar, None)
-    rival = min(rivals, key=lambda name: rivals[name])
+    best = max if bar.at_least else min
+    rival = best(rivals, key=lambda name: rivals[name])
     return Verdict(bar, ours / rivals[rival], rival)

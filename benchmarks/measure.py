@@ -109,8 +109,10 @@ class MemorySampler(threading.Thread):
             pause = max(SAMPLE_INTERVAL_S, (time.thread_time() - before) / SAMPLER_SHARE)
 
     def finish(self) -> int:
+        """Ends the sampling, if it was begun."""
         self._finished.set()
-        self.join()
+        if self.is_alive():
+            self.join()
         return self.peak_bytes
 
 
@@ -119,6 +121,7 @@ def measure(
     *,
     directory: Path,
     environment: Mapping[str, str],
+    memory_sampled: bool = True,
     timeout_s: float = 1800.0,
 ) -> Run:
     """Runs `command` once in `directory`; its output goes to `command.log` there, its marks come from `marks.json`."""
@@ -132,7 +135,8 @@ def measure(
     sampler = MemorySampler(besides)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with log.open("wb") as output:
-        sampler.start()
+        if memory_sampled:
+            sampler.start()
         started_at = time.time()
         started = time.perf_counter()
         process = subprocess.Popen(

@@ -16,7 +16,10 @@ from typing import Any
 from benchmarks.contest import OURS, Case, Series, Verdict
 
 MB = 1_000_000
-PEERS = ("onerack", "polars", "duckdb", "numba", "pyarrow", "numpy", "ray", "dask", "pyspark", "mrjob")
+PEERS = (
+    "onerack", "polars", "duckdb", "numba", "pyarrow", "numpy", "ray", "dask", "pyspark", "mrjob",
+    "msgspec", "grpcio", "rpyc", "uvloop",
+)  # fmt: skip
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
