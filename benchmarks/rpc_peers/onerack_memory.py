@@ -30,6 +30,8 @@ REHEARSAL = 10
 """A rehearsal is the so-manieth part."""
 ITEMS_BEFORE_STOP = 1000
 SESSIONS_PER_PROCESS = 250
+PROCESSES_MIN = 4
+"""They take longer than a lease, so that even a rehearsal sees as many sessions alive as there ever will be."""
 LEASE_S = 1.0
 CONFIG = RpcConfig(session_lease_s=LEASE_S, attempt_timeout_s=LEASE_S / 4, backoff_max_s=LEASE_S / 4, sessions_max=3000)
 """Leases end while the phase runs. Far fewer sessions are allowed than are opened: unless they end, it stops."""
@@ -50,7 +52,7 @@ async def calls(task: Task, address: str, share: int) -> None:
 
 
 async def sessions(task: Task, address: str, share: int) -> None:
-    for _ in range(task.count // share // SESSIONS_PER_PROCESS):
+    for _ in range(max(task.count // share // SESSIONS_PER_PROCESS, PROCESSES_MIN)):
         program = [sys.executable, "-m", __spec__.name, "left-behind", "--address", address]
         process = await asyncio.create_subprocess_exec(*program)
         if await process.wait():
