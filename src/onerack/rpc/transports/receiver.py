@@ -1,0 +1,307 @@
+"""The receiver: from bytes as they come to messages with their attachments. Knows no socket.
+
+    spaces()      where the next bytes may be written
+    take(size)    so many have been written there: here is what is complete
+
+The idea: frames are parsed in place, all that one read brought at once. A frame that is large and has come only in
+part is not gathered in the parser's buffer: memory of its final size is asked for, and `spaces` hands the rest of it
+to the kernel, so that a large attachment is written once, at its place.
+
+All receivers of a thread share one buffer, because none keeps anything in it between two reads: what is left of a
+small frame is set aside. So ten thousand connections cost no more memory than what they have begun to say, and the
+buffer stays in the processor's cache.
+
+The rule: nothing that is delivered lies in that buffer. Decoded messages own their bytes (msgspec copies them), small
+attachments are copied. Memory for a large one is not touched before its bytes come: the operating system gives pages
+only for what is written.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+
+from onerack.config import KIB, RpcConfig
+from onerack.errors import ProtocolError
+from onerack.rpc.link import Arrival
+from onerack.rpc.messages import Ping, Pong
+from onerack.rpc.transports.budget import Budget
+from onerack.rpc.transports.frames import (
+    BEGINNING,
+    KIND_SHIFT,
+    LARGE_BYTES,
+    MESSAGE,
+    NOT_A_MESSAGE,
+    PIECE,
+    SIZE_MASK,
+    TOGETHER_BYTES_MAX,
+    TRANSFERS_MAX,
+    WHOLE,
+    WORD,
+    Side,
+    check_size,
+    check_whole,
+    decoder_for,
+    tongue_of,
+)
+
+BUFFER_BYTES: Final = 256 * KIB
+_WINDOW_BYTES: Final = 4 * KIB
+"""Behind a large frame the kernel may write so much of what follows: its word, and little that must be copied."""
+_PING_BYTES_MAX: Final = 11
+"""No Ping or Pong is longer; nothing longer is looked at twice."""
+
+
+class _Buffer(threading.local):
+    """The thread's own."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(BUFFER_BYTES))
+
+
+_BUFFER: Final = _Buffer()
+
+
+class _Transfer:
+    """An attachment that comes in pieces."""
+
+    __slots__ = ("arrived", "memory", "message", "number")
+
+    def __init__(self, number: int, message: Any, memory: memoryview) -> None:
+        self.number = number
+        self.message = message
+        self.memory = memory
+        self.arrived = 0
+
+
+class _Filling:
+    """A large frame of which a part has come, and the memory where the rest belongs."""
+
+    __slots__ = ("have", "kind", "memory", "transfer")
+
+    def __init__(self, kind: int, memory: memoryview, transfer: _Transfer | None) -> None:
+        self.kind = kind
+        self.memory = memory
+        self.transfer = transfer
+        self.have = 0
+
+
+class Receiver:
+    """The receiving half of one connection."""
+
+    def __init__(self, side: Side, config: RpcConfig, budget: Budget) -> None:
+        self._config = config
+        self._budget = budget
+        self._decode = decoder_for(side)
+        self._view = _BUFFER.view
+        self._whole = (self._view,)
+        self._window = self._view[:_WINDOW_BYTES]
+        self._set_aside = b""
+        """The beginning of a frame that is not complete; short."""
+        self._filling: _Filling | None = None
+        self._transfers: dict[int, _Transfer] = {}
+        self.pings: list[int] = []
+        """Numbers of the Pings that came; whoever answers them clears it."""
+        self.consumed = 0
+        """Bytes of frames that were parsed from the buffer."""
+        self.large_bytes = 0
+        self.large_finished = 0
+        """What has come of large frames and transfers, and how many are finished: both only grow."""
+
+    @property
+    def has_large(self) -> bool:
+        """Whether something is unfinished for which memory was asked."""
+        return self._filling is not None or bool(self._transfers)
+
+    @property
+    def half_frame(self) -> int | None:
+        """Where in the stream the small frame begins that is not complete; None: there is none."""
+        return self.consumed if self._set_aside else None
+
+    @property
+    def is_inside_frame(self) -> bool:
+        return self._filling is not None or bool(self._set_aside)
+
+    @property
+    def tongue(self) -> str:
+        """What the peer may be speaking, when its first bytes are not a frame that could be finished."""
+        return "" if self.consumed else tongue_of(self._set_aside)
+
+    def drop(self) -> None:
+        """Forgets what is unfinished. Whatever comes from now on may be written to `spaces`, and is not looked at."""
+        self._filling = None
+        self._transfers.clear()
+        self._set_aside = b""
+        self._budget.leave(self)
+
+    def spaces(self) -> tuple[memoryview, ...]:
+        """Where the next bytes belong, in this order. Valid until the next call of anything here."""
+        filling = self._filling
+        if filling is not None:
+            return (filling.memory[filling.have :], self._window)
+        if self._set_aside:
+            size = len(self._set_aside)
+            self._view[:size] = self._set_aside
+            return (self._view[size:],)
+        return self._whole
+
+    def take(self, size: int, arrivals: list[Arrival]) -> None:
+        """Appends what is now complete.
+
+        Raises: ProtocolError: what came is not allowed; `arrivals` has what came before it.
+        """
+        try:
+            if self._filling is not None:
+                size = self._fill(self._filling, size, arrivals)
+            end = len(self._set_aside) + size
+            position = self._parse(end, arrivals)
+        except NOT_A_MESSAGE as error:
+            raise ProtocolError(f"bytes that are no message: {error}") from error
+        self.consumed += position
+        self._set_aside = bytes(self._view[position:end]) if position < end else b""
+
+    # ------------------------------------------------------------------------------------------------ small frames
+
+    def _parse(self, end: int, arrivals: list[Arrival]) -> int:
+        """Everything that is complete before `end`. Returns where the first frame begins that is not."""
+        view, decode, unpack = self._view, self._decode, WORD.unpack_from
+        head_bytes_max = self._config.head_bytes_max
+        position = 0
+        while end - position >= WORD.size:
+            (word,) = unpack(view, position)
+            start = position + WORD.size
+            stop = start + word
+            if word > head_bytes_max or (stop > end and word >= LARGE_BYTES):
+                stop = self._parse_other(word, start, end, arrivals)
+                if stop < 0:
+                    break
+                position = stop
+                continue
+            if stop > end:
+                break
+            message = decode(view[start:stop])
+            position = stop
+            if word <= _PING_BYTES_MAX and type(message) in (Ping, Pong):
+                if type(message) is Ping:
+                    self.pings.append(message.number)
+            else:
+                arrivals.append((message, None))
+        return position
+
+    def _parse_other(self, word: int, start: int, end: int, arrivals: list[Arrival]) -> int:
+        """One frame with an attachment, or a large one. Returns where it ends, or -1 when too little of it has come."""
+        kind, size = word >> KIND_SHIFT, word & SIZE_MASK
+        try:
+            check_size(kind, size, self._config)
+        except ProtocolError as error:
+            tongue = tongue_of(bytes(self._view[: WORD.size])) if self.consumed + start == WORD.size else ""
+            raise ProtocolError(f"{error}; the peer seems to speak {tongue}" if tongue else str(error)) from None
+        stop = start + size
+        if end < stop and end < start + BEGINNING.size:
+            return -1  # Whatever else says how long something is must be there to be checked.
+        body = self._view[start : min(stop, end)]
+        if kind == WHOLE:
+            (head_size,) = WORD.unpack_from(body)
+            check_whole(size, head_size, self._config)
+        if kind == PIECE:
+            self._parse_piece(size - WORD.size, body, arrivals)
+        elif stop <= end:
+            self._finish(kind, body, arrivals, is_own_memory=False)
+        elif size < LARGE_BYTES:
+            return -1
+        else:
+            self._begin_filling(_Filling(kind, memory_of(size), None), body)
+        return min(stop, end)
+
+    def _parse_piece(self, size: int, body: memoryview, arrivals: list[Arrival]) -> None:
+        (number,) = WORD.unpack_from(body)
+        transfer = self._transfers.get(number)
+        if transfer is None:
+            raise ProtocolError(f"a piece of transfer {number}, which was not begun or has ended")
+        start = transfer.arrived
+        if size > len(transfer.memory) - start:
+            raise ProtocolError(
+                f"a piece of {size} bytes where only {len(transfer.memory) - start} of the attachment are missing"
+            )
+        piece = _Filling(PIECE, transfer.memory[start : start + size], transfer)
+        if len(body) - WORD.size < size:
+            self._begin_filling(piece, body[WORD.size :])
+        else:
+            piece.memory[:] = body[WORD.size :]
+            self._account(size)
+            self._finish_piece(piece, arrivals)
+
+    # ------------------------------------------------------------------------------------------------ large frames
+
+    def _begin_filling(self, filling: _Filling, body: memoryview) -> None:
+        filling.have = len(body)
+        filling.memory[: len(body)] = body
+        self._filling = filling
+        self._account(len(body))
+
+    def _fill(self, filling: _Filling, size: int, arrivals: list[Arrival]) -> int:
+        """`size` bytes were written to `spaces`. Returns how many of them were not for the large frame."""
+        taken = min(size, len(filling.memory) - filling.have)
+        filling.have += taken
+        self._account(taken)
+        if filling.have == len(filling.memory):
+            self._filling = None
+            if filling.transfer is not None:
+                self._finish_piece(filling, arrivals)
+            else:
+                self._budget.give_back(self, filling.have)
+                self.large_finished += 1
+                self._finish(filling.kind, filling.memory, arrivals, is_own_memory=True)
+        return size - taken
+
+    def _account(self, size: int) -> None:
+        self.large_bytes += size
+        self._budget.take(self, size)
+
+    def _finish(self, kind: int, body: memoryview, arrivals: list[Arrival], *, is_own_memory: bool) -> None:
+        """A frame that is there in full. `is_own_memory`: nobody will write to `body` again."""
+        if kind == MESSAGE:
+            arrivals.append((self._decode(body), None))
+        elif kind == WHOLE:
+            (head_size,) = WORD.unpack_from(body)
+            stop = WORD.size + head_size
+            message = self._decode(body[WORD.size : stop])
+            arrivals.append((message, body[stop:] if is_own_memory else bytes(body[stop:])))
+        else:
+            self._begin_transfer(body)
+
+    def _begin_transfer(self, body: memoryview) -> None:
+        number, total = BEGINNING.unpack_from(body)
+        if number in self._transfers:
+            raise ProtocolError(f"transfer {number} is begun again before it has ended")
+        if not 0 < total <= self._config.attachment_bytes_max:
+            raise ProtocolError(
+                f"an attachment of {total} bytes; at most {self._config.attachment_bytes_max} are taken here"
+            )
+        together = total + sum(len(transfer.memory) for transfer in self._transfers.values())
+        if self._transfers and (len(self._transfers) == TRANSFERS_MAX or together > TOGETHER_BYTES_MAX):
+            raise ProtocolError(
+                f"{len(self._transfers) + 1} attachments of together {together} bytes are begun at once; at most "
+                f"{TRANSFERS_MAX} of together {TOGETHER_BYTES_MAX} are allowed"
+            )
+        self._transfers[number] = _Transfer(number, self._decode(body[BEGINNING.size :]), memory_of(total))
+
+    def _finish_piece(self, piece: _Filling, arrivals: list[Arrival]) -> None:
+        transfer = piece.transfer
+        assert transfer is not None
+        transfer.arrived += len(piece.memory)
+        if transfer.arrived == len(transfer.memory):
+            del self._transfers[transfer.number]
+            self._budget.give_back(self, transfer.arrived)
+            self.large_finished += 1
+            arrivals.append((transfer.message, transfer.memory))
+
+
+def memory_of(size: int) -> memoryview:
+    """Memory that costs nothing until it is written. Raises: ProtocolError: there is not so much."""
+    try:
+        return np.empty(size, np.uint8).data
+    except MemoryError:
+        raise ProtocolError(f"there is no memory for {size} bytes of an attachment") from None

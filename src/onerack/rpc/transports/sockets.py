@@ -1,0 +1,180 @@
+"""Sockets: tcp, tls and unix addresses, and sockets that are connected already.
+
+The idea: whatever the address, in the end there is a connected stream socket and a connection on it.
+
+The rules: what a wire shows to everybody stays on this machine, unless the caller writes insecure=True. A connection
+that cannot be made is a ConnectionError that names the address and the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import ssl
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Final
+
+from onerack.config import RpcConfig
+from onerack.errors import UsageError
+from onerack.rpc.link import Accept, Link, Owner, Peer
+from onerack.rpc.transports.address import Address, host_and_port
+from onerack.rpc.transports.budget import Budget
+from onerack.rpc.transports.connection import LINGER_S, Connection
+from onerack.rpc.transports.frames import Side
+from onerack.rpc.transports.tls import check_context, peer_of
+from onerack.rpc.transports.wire import SocketWire, TlsWire, Wire, words_of
+
+_NUMBERS: Final = itertools.count(1)
+
+
+def attach(
+    connected: socket.socket, accept: Accept, *, side: Side, config: RpcConfig, budget: Budget | None = None
+) -> Link:
+    """A link over a connected stream socket, for instance one end of a socketpair between parent and child.
+
+    The socket belongs to the link from now on. `side`: which end this is. The peer may be silent at first for as long
+    as it answers Pings, or reads nothing because it has not started yet: then the keepalive decides.
+    """
+    wire = SocketWire(asyncio.get_running_loop(), connected)
+    return link_over(
+        wire, Peer("socket"), accept, side=side, config=config, budget=budget or Budget(config), must_introduce=False
+    )
+
+
+def link_over(
+    wire: Wire,
+    peer: Peer,
+    accept: Accept,
+    *,
+    side: Side,
+    config: RpcConfig,
+    budget: Budget,
+    must_introduce: bool = True,
+    forget: Callable[[Link], None] | None = None,
+) -> Link:
+    """A connection over a wire that nobody else uses. `forget` is called when the link is lost.
+
+    Raises: ConnectionError: the wire has ended meanwhile.
+    """
+    try:
+        name = f"{peer.address}#{next(_NUMBERS)}"
+        link = Connection(name, peer, side, config=config, budget=budget, must_introduce=must_introduce)
+        link.start(wire, accept(link), forget)
+    except BaseException:
+        wire.abort()
+        raise
+    return link
+
+
+async def dial(
+    address: Address,
+    owner: Owner,
+    *,
+    config: RpcConfig,
+    tls: ssl.SSLContext | None = None,
+    insecure: bool = False,
+    budget: Budget | None = None,
+) -> Link:
+    """Connects. `owner` may hear of the link as soon as this coroutine's caller goes on.
+
+    Raises: UsageError: nothing was tried. ConnectionError: it was, and the link does not exist.
+    """
+    context = check_context(tls, str(address), is_server=False) if address.scheme == "tls" else None
+    check_exposure(address, insecure)
+    try:
+        async with asyncio.timeout(config.connect_timeout_s):
+            connected = await _connect(address)
+            peer_address = address_of(connected, address)
+            if context is None:
+                wire: Wire = SocketWire(asyncio.get_running_loop(), connected)
+                peer = Peer(peer_address)
+            else:
+                wire, certificate = await shake_hands(connected, context, config, server_hostname=address.host)
+                peer = peer_of(certificate, peer_address)
+        return link_over(
+            wire, peer, lambda _link: owner, side="client", config=config, budget=budget or Budget(config)
+        )
+    except TimeoutError:
+        raise ConnectionError(f"{address}: no connection within {config.connect_timeout_s:g} s") from None
+    except OSError as error:
+        raise ConnectionError(f"{address}: {words_of(error)}") from error
+
+
+async def _connect(address: Address) -> socket.socket:
+    if address.scheme == "unix":
+        return await _connect_to(socket.AF_UNIX, address.path)
+    failure: OSError = OSError("the name has no address")
+    for family, _, _, _, where in await resolve(address):
+        try:
+            return await _connect_to(family, where)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+async def _connect_to(family: int, where: Any) -> socket.socket:
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connecting, where)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def resolve(address: Address) -> list[tuple[Any, ...]]:
+    """Where a name leads; an IP address without asking anybody."""
+    try:
+        return list(
+            socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        )
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        return list(await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
+
+
+async def shake_hands(
+    connected: socket.socket, context: ssl.SSLContext, config: RpcConfig, *, server_hostname: str | None = None
+) -> tuple[TlsWire, dict[str, Any] | None]:
+    """TLS over a connected socket, which is closed when it fails. `server_hostname`: we are the client."""
+    loop = asyncio.get_running_loop()
+    try:
+        if server_hostname is not None:
+            making = loop.create_connection(
+                TlsWire, sock=connected, ssl=context, server_hostname=server_hostname,
+                ssl_handshake_timeout=config.connect_timeout_s, ssl_shutdown_timeout=LINGER_S,
+            )  # fmt: skip
+        else:
+            making = loop.connect_accepted_socket(
+                TlsWire, connected, ssl=context,
+                ssl_handshake_timeout=config.hello_timeout_s, ssl_shutdown_timeout=LINGER_S,
+            )  # fmt: skip
+        # In a context of its own, so that what the link does belongs to nobody's.
+        transport, wire = await loop.create_task(making, context=Context())
+    except BaseException:
+        connected.close()
+        raise
+    return wire, transport.get_extra_info("peercert")
+
+
+def check_exposure(address: Address, insecure: bool) -> None:
+    """Raises: UsageError: plain tcp that leaves this machine, and nobody has said that this is meant."""
+    if address.scheme == "tcp" and not address.is_loopback and not insecure:
+        raise UsageError(
+            f"{address} leaves this machine, and tcp:// neither encrypts nor knows its peers: "
+            f"use tls://{host_and_port(address.host, address.port)} with tls=, or write insecure=True"
+        )
+
+
+def address_of(connected: socket.socket, address: Address) -> str:
+    """The other end's address, for people."""
+    if address.scheme == "unix":
+        return f"unix:{address.path}"
+    try:
+        host, port = connected.getpeername()[:2]
+    except OSError:
+        return str(address)  # It is gone already; reading will say so.
+    return host_and_port(host, port)

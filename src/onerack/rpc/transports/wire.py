@@ -1,0 +1,294 @@
+"""Wires: what moves bytes between a connection and the operating system.
+
+    SocketWire    tcp, unix, and sockets handed over: the socket itself
+    TlsWire       tls: an asyncio transport, since asyncio's TLS is one
+
+The idea: a wire knows nothing of frames. It asks the connection where to put what it reads and tells it how much that
+was; it writes parts, and says when it can write no more for now.
+
+A SocketWire does not stand on an asyncio transport, because that one copies whatever the socket does not take at once,
+and goes back to the event loop after each read. Here the kernel is given the message and its attachment in one
+`sendmsg`, what is left over stays a view of the attachment, and large attachments are read until the socket is empty.
+What callbacks do belongs to nobody's context (contextvars): not to that of the caller who happened to dial.
+
+The rule: a wire calls `ended` exactly once, from the event loop and never from inside a call of the connection's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Sequence
+from contextvars import Context
+from typing import Final, Protocol
+
+from onerack.rpc.link import Buffer
+
+_READS_MAX: Final = 16
+"""Reads in a row of one connection, before the others get their turn."""
+
+
+class Reader(Protocol):
+    """The connection, as its wire sees it."""
+
+    def spaces(self) -> tuple[memoryview, ...]:
+        """Where to put what is read next; filled in this order. None: nothing may be read now."""
+
+    def arrived(self, size: int) -> None:
+        """So many bytes were put there."""
+
+    def writable(self) -> None:
+        """More can be written, after `write` had said no."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Nothing comes or goes any more. None: the peer has closed."""
+
+
+class Wire(Protocol):
+    def start(self, reader: Reader) -> None:
+        """Begins to read."""
+
+    def write(self, parts: Sequence[Buffer]) -> bool:
+        """Takes all parts; they must not be changed afterwards. False: no more until `writable`.
+
+        Requires: the call before said yes, or `writable` was called since.
+        """
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def finish(self) -> None:
+        """Tells the peer that nothing more will come. Reading goes on until it says the same."""
+
+    def abort(self) -> None:
+        """Ends it now, whatever is on its way."""
+
+
+class SocketWire:
+    """A connected stream socket, which is ours from now on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop = loop
+        self._socket = connected
+        self._context = Context()
+        self._reader: Reader | None = None
+        self._is_reading = False
+        self._unsent: list[memoryview] = []
+        self._is_over = False
+
+    def start(self, reader: Reader) -> None:
+        self._reader = reader
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._socket)
+
+    def resume_reading(self) -> None:
+        if not self._is_reading and not self._is_over:
+            self._is_reading = True
+            self._context.run(self._loop.add_reader, self._socket, self._read)
+
+    def _read(self) -> None:
+        assert self._reader is not None
+        for _ in range(_READS_MAX):
+            if not self._is_reading:
+                return
+            spaces = self._reader.spaces()
+            try:
+                is_one = len(spaces) == 1
+                size = self._socket.recv_into(spaces[0]) if is_one else self._socket.recvmsg_into(spaces)[0]
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._end(error)
+                return
+            if not size:
+                self._end(None)
+                return
+            is_full = size == sum(map(len, spaces))
+            self._reader.arrived(size)
+            if not is_full:
+                return
+
+    def write(self, parts: Sequence[Buffer]) -> bool:
+        if self._is_over:
+            return False
+        try:
+            sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._end_soon(error)
+            return False
+        self._unsent = _rest(parts, sent)
+        if not self._unsent:
+            return True
+        self._context.run(self._loop.add_writer, self._socket, self._write_rest)
+        return False
+
+    def _write_rest(self) -> None:
+        assert self._reader is not None
+        if self._unsent:
+            try:
+                self._unsent = _rest(self._unsent, self._socket.sendmsg(self._unsent))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._end(error)
+                return
+            if self._unsent:
+                return
+        self._reader.writable()
+        # Only now: mostly there is more to write, and the socket is full again.
+        if not self._unsent and not self._is_over:
+            self._loop.remove_writer(self._socket)
+
+    def finish(self) -> None:
+        if not self._is_over:
+            with contextlib.suppress(OSError):  # The peer is gone already, and reading will say so.
+                self._socket.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        self._end_soon(None)
+
+    def _end_soon(self, error: Exception | None) -> None:
+        if not self._is_over:
+            self._close()
+            self._loop.call_soon(self._tell, error, context=self._context)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._is_over:
+            self._close()
+            self._tell(error)
+
+    def _tell(self, error: Exception | None) -> None:
+        if self._reader is not None:
+            self._reader.ended(error)
+
+    def _close(self) -> None:
+        self._is_over = True
+        self._is_reading = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._unsent = []
+        self._socket.close()
+
+
+def _rest(parts: Sequence[Buffer], sent: int) -> list[memoryview]:
+    """What is left of the parts when so many bytes of them were sent."""
+    for position, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *(memoryview(later) for later in parts[position + 1 :])]
+        sent -= len(part)
+    return []
+
+
+class TlsWire(asyncio.BufferedProtocol):
+    """The protocol behind asyncio's TLS. It reads nothing until it is started."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._reader: Reader | None = None
+        self._can_write = True
+        self._is_over = False
+        self._has_read = False
+        self._error: Exception | None = None
+
+    # ------------------------------------------------------------------------------------------- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.pause_reading()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        assert self._reader is not None
+        return self._reader.spaces()[0]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self._reader is not None
+        self._has_read = True
+        self._reader.arrived(nbytes)
+
+    def pause_writing(self) -> None:
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        self._can_write = True
+        if self._reader is not None:
+            self._reader.writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over = True
+        if not self._has_read and not isinstance(exc, ssl.SSLError):
+            # With TLS 1.3 a client thinks that it is connected before the server has looked at its certificate.
+            exc = ConnectionError(f"{words_of(exc)} before it said anything; it may not accept our certificate")
+        self._error = exc
+        if self._reader is not None:
+            self._reader.ended(exc)
+
+    # --------------------------------------------------------------------------------------- what the connection calls
+
+    def start(self, reader: Reader) -> None:
+        """Raises: ConnectionError: it has ended meanwhile."""
+        if self._is_over or self._transport is None:
+            raise ConnectionError(words_of(self._error))
+        self._reader = reader
+        self._transport.resume_reading()
+
+    def write(self, parts: Sequence[Buffer]) -> bool:
+        if self._transport is None or self._is_over:
+            return False
+        self._transport.writelines(parts)
+        return self._can_write
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+_TLS_WORDS: Final = {
+    "CERTIFICATE_REQUIRED": "the server wants a client certificate; load one: context.load_cert_chain(...)",
+    "UNKNOWN_CA": "the peer does not trust the authority that signed our certificate",
+    "BAD_CERTIFICATE": "the peer does not accept our certificate",
+    "CERTIFICATE_EXPIRED": "our certificate has expired",
+    "HANDSHAKE_FAILURE": "the peer finds no common way to speak TLS",
+    "PROTOCOL_VERSION": "the peer does not speak TLS 1.3",
+    "WRONG_VERSION_NUMBER": "the peer does not speak TLS (is the address there tcp:// and here tls://?)",
+}
+
+
+def words_of(error: BaseException | None) -> str:
+    """Why a connection has ended, for people."""
+    if error is None:
+        return "the peer closed the connection"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the peer's certificate is not accepted: {error.verify_message or error}"
+    if isinstance(error, ssl.SSLError):
+        text = f"{error.reason or ''} {error}".upper().replace(" ", "_")
+        return next((words for sign, words in _TLS_WORDS.items() if sign in text), f"TLS failed: {error}")
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the peer reset the connection"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
