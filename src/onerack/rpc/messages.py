@@ -59,6 +59,8 @@ class Status(IntEnum):
     """The session is not, or no longer, known; not executed by this attempt."""
     FALSE_RETRY = 6
     """The xid was used before, for other arguments."""
+    ABORTED = 7
+    """The handler was called off (cancelled, or past the deadline); how far it came nobody knows: `body` is a Fault."""
 
 
 class Fault(msgspec.Struct, frozen=True, array_like=True):
@@ -88,6 +90,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
     schema_hash: str = ""
     schema: bytes = b""
     """A msgpack `schema.Schema`, so that a server with another one can say what differs."""
+    stream_window: int = 65536
+    """How many bytes of a stream the sender of this message takes before it has read them."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -101,8 +105,10 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """`Service.method` by number: Request.method is an index into this."""
     durable: bool = False
     """Whether exactly-once calls can be served."""
-    pieces_bytes_max: int = 0
+    attachment_bytes_max: int = 0
     """Attachments up to so many bytes are taken."""
+    stream_window: int = 65536
+    """As in Hello."""
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):

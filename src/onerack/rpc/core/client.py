@@ -81,6 +81,8 @@ class Linked(msgspec.Struct, frozen=True):
     epoch: int
     reliable: bool = True
     """Whether what is sent arrives once and in order as long as the link lives."""
+    numbers: tuple[int, ...] = ()
+    """The server's number for each of our methods; empty: the same as ours."""
 
 
 class Unlinked(msgspec.Struct, frozen=True):
@@ -161,6 +163,7 @@ class ClientCore:
         self._link: NodeId | None = None
         self._epoch = 0
         self._reliable = True
+        self._numbers: tuple[int, ...] = ()
         self._refused: Unreachable | None = None
         self._scan_at = inf
         self._output = Output()
@@ -250,8 +253,9 @@ class ClientCore:
         if lane is not None:
             ack = lane.ack
             lane.heard_at = now
+        number = self._numbers[invoke.method] if self._numbers else invoke.method
         request = Request(
-            invoke.call, invoke.method, invoke.mode, timeout_ms, call.session, call.seq, ack, invoke.arguments,
+            invoke.call, number, invoke.mode, timeout_ms, call.session, call.seq, ack, invoke.arguments,
             invoke.metadata, invoke.json,
         )  # fmt: skip
         call.attempts += 1
@@ -290,8 +294,10 @@ class ClientCore:
         elif status == Status.OVERLOADED:
             call.refusals += 1
             self._retry(call, now, _fault(response))
-        elif status == Status.FALSE_RETRY:
-            self._end_unknown(call, now, "false_retry", _fault(response).message)
+        elif status in (Status.FALSE_RETRY, Status.ABORTED):
+            fault = _fault(response)
+            self._finish(call, now)
+            self._give(Outcome(response.call, None, response.body, cause=fault.cause, message=fault.message))
         else:
             call.refusals += 1
             self._session_lost(call, now, "rebooted" if status == Status.REBOOTED else "expired")
@@ -408,6 +414,8 @@ class ClientCore:
     def on_linked(self, message: Linked, sender: NodeId, now: float) -> None:
         self._link = message.link
         self._reliable = message.reliable
+        self._numbers = message.numbers
+        self._refused = None
         rebooted = self._epoch not in (0, message.epoch)
         self._epoch = message.epoch
         for lane in (self._volatile, self._durable):

@@ -23,7 +23,7 @@ import msgspec
 from onerack.config import RpcConfig
 from onerack.rpc.core import replies
 from onerack.rpc.core.commands import Advance, Close, Invoke, Keep, Open, decode_command, encode_command
-from onerack.rpc.core.runs import Committed, Executed, MethodFacts, Propose
+from onerack.rpc.core.runs import Committed, Dropped, Executed, MethodFacts, Propose
 from onerack.rpc.core.sessions import Attempt, PackedSession, Reply, Sessions, Verdict, fingerprint_of
 from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Mode, Request
 from onerack.runtime.seam import NodeId
@@ -71,16 +71,12 @@ class DurableCalls:
         """Calls on their way through the log, and who waits for them."""
         self._unsessioned: list[Attempt] = []
         self._opening: dict[int, Attempt] = {}
-        self._failed = False
 
     # ------------------------------------------------------------------------------------------------ before the log
 
     def open_session(self, attempt: Attempt, now: float) -> None:
         if attempt in self._opening.values():
             return  # Asked again before the log has answered.
-        if self._failed:
-            self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
-            return
         if len(self.sessions) + len(self._opening) >= self._config.sessions_max:
             self._desk.answer(attempt, NO_SESSION, replies.SESSIONS_FULL)
             return
@@ -94,19 +90,19 @@ class DurableCalls:
         if session is None:
             return False
         at = self.log_time(now)
-        if not self._failed and (at - session.heard_at > self._config.session_lease_s / 8 or message.ack > session.ack):
+        if at - session.heard_at > self._config.session_lease_s / 8 or message.ack > session.ack:
             self._propose(Keep(at, message.session, message.ack))
         return True
 
     def close_session(self, message: CloseSession, now: float) -> None:
-        if self.sessions.get(message.session) is not None and not self._failed:
+        if self.sessions.get(message.session) is not None:
             self._propose(Close(self.log_time(now), message.session))
 
     def advance(self, now: float) -> None:
         """Tells the log that time has passed, when somebody's lease may be over."""
         at = self.log_time(now)
         silent = any(session.heard_at + self.sessions.lease_s < at for session in self.sessions)
-        if silent and not self._failed:
+        if silent:
             self._propose(Advance(at))
 
     def on_request(self, request: Request, method: MethodFacts, attempt: Attempt, now: float, stopping: bool) -> None:
@@ -153,8 +149,6 @@ class DurableCalls:
         self._propose(msgspec.structs.replace(self._invoke(request, method, now), session=NO_SESSION))
 
     def _refusal(self, stopping: bool) -> Reply | None:
-        if self._failed:
-            return replies.STORAGE
         if stopping:
             return replies.STOPPING
         if self.sessions.ledger.bytes > self._config.replies_bytes_max:
@@ -240,12 +234,21 @@ class DurableCalls:
         for attempt in self._proposed.pop((command.session, command.seq), ()):
             self._desk.answer(attempt, command.session, reply)
 
-    def fail(self) -> None:
-        """The log takes no more. What is on its way through it may or may not be durable: nobody is told anything."""
-        self._failed = True
-        self._proposed.clear()
-        self._unsessioned.clear()
-        self._opening.clear()
+    def on_dropped(self, message: Dropped) -> None:
+        """A command that may yet be applied, in a later life of the log, is answered by nobody in this one."""
+        command = decode_command(message.command)
+        if isinstance(command, Open):
+            attempt = self._opening.pop(command.session, None)
+            if attempt is not None:
+                self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
+        elif isinstance(command, Invoke) and command.session == NO_SESSION:
+            attempt = self._unsessioned.pop(0)
+            if message.definite:
+                self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
+        elif isinstance(command, Invoke):
+            if message.definite:
+                self._tell(command, replies.STORAGE)
+            self._proposed.pop((command.session, command.seq), None)
 
     # ------------------------------------------------------------------------------------------------ snapshots
 

@@ -6,7 +6,7 @@ retries, keeps a server that is already in trouble from being given several time
 The rule: with the budget empty nothing is retried; so retries are at most `retry_fraction` of the calls, plus
 `retry_per_s` in a second.
 
-Source: the budget is Finagle's (RetryBudget: 20 % and 10/s); the jitter is Brooker's ("Exponential backoff and jitter").
+Source: the budget is Finagle's (RetryBudget: 20 % and 10/s); the jitter Brooker's ("Exponential backoff and jitter").
 """
 
 from __future__ import annotations

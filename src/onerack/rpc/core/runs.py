@@ -79,3 +79,11 @@ class Committed(msgspec.Struct, frozen=True):
 
     index: int
     command: bytes
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """From the log: this command will not be applied."""
+
+    command: bytes
+    definite: bool
+    """False: it may be, in a later life of the log."""

@@ -22,7 +22,17 @@ from onerack.config import RpcConfig
 from onerack.rpc.core import replies
 from onerack.rpc.core.admission import Admission
 from onerack.rpc.core.durable import DurableCalls
-from onerack.rpc.core.runs import Abort, Attached, Committed, Executed, Execution, LinkLost, MethodFacts, Parcel
+from onerack.rpc.core.runs import (
+    Abort,
+    Attached,
+    Committed,
+    Dropped,
+    Executed,
+    Execution,
+    LinkLost,
+    MethodFacts,
+    Parcel,
+)
 from onerack.rpc.core.sessions import Attempt, Reply, Session, Sessions, Verdict, fingerprint_of
 from onerack.rpc.messages import (
     Buffer,
@@ -69,6 +79,7 @@ class ServerCore:
             Cancel: self.on_cancel,
             LinkLost: self.on_link_lost,
             Committed: self.on_committed,
+            Dropped: self.on_dropped,
             Tick: self.on_tick,
         }
 
@@ -90,6 +101,15 @@ class ServerCore:
     def open_calls(self) -> int:
         """Handlers that run or wait to run."""
         return len(self._admission.running) + self._admission.waiting
+
+    @property
+    def open_sessions(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def reply_cache_bytes(self) -> int:
+        """What remembered replies take, volatile and durable ones."""
+        return self._sessions.ledger.bytes + (self.durable.sessions.ledger.bytes if self.durable is not None else 0)
 
     # ------------------------------------------------------------------------------------------------ sessions
 
@@ -295,6 +315,10 @@ class ServerCore:
     def on_committed(self, message: Committed, sender: NodeId, now: float) -> None:
         assert self.durable is not None
         self.durable.on_committed(message, now)
+
+    def on_dropped(self, message: Dropped, sender: NodeId, now: float) -> None:
+        assert self.durable is not None
+        self.durable.on_dropped(message)
 
     def _request_durable(
         self, request: Request, method: MethodFacts, link: NodeId, now: float, attachment: Buffer | None

@@ -1,0 +1,416 @@
+"""The server: binds services to links, and the server core to both.
+
+The idea: what arrives by a link in one read goes into the core; the core says which handlers to run; plain ones run
+there and then, and all answers leave in one write. Handlers that wait are tasks. Exactly-once calls go to the durable
+host and come back as commands to apply (see `durable/host.py`).
+
+The rule: no decision about a call is made here; a peer that breaks the contract is told so and closed, and nobody else
+notices.
+
+This shell drives its core itself, where runtime/host.py would: a turn of the loop for each batch of calls would cost
+more than the calls. The order is the same: what goes to the log first, answers after what they depend on is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from onerack.config import RpcConfig
+from onerack.errors import CallError, NotExecuted, UsageError
+from onerack.rpc.alarm import Alarm
+from onerack.rpc.builtin import Health, HealthService, Reflection, ReflectionService, ServiceDescription
+from onerack.rpc.core.durable import LOG
+from onerack.rpc.core.runs import (
+    Abort,
+    Attached,
+    Committed,
+    Dropped,
+    Executed,
+    Execution,
+    LinkLost,
+    Propose,
+)
+from onerack.rpc.core.server import ServerCore
+from onerack.rpc.dice import new_random
+from onerack.rpc.durable.host import DurableHost
+from onerack.rpc.interface import Interface, interface_of, json_schema
+from onerack.rpc.link import Link, Listener
+from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Welcome
+from onerack.rpc.metrics import MetricsSnapshot, snapshot_of
+from onerack.rpc.policy import Policy
+from onerack.rpc.schema import describe, encode_schema
+from onerack.rpc.served import Served, ServedMethod
+from onerack.rpc.streams import Reader, Writer
+from onerack.rpc.transports import listen, parse_address
+from onerack.rpc.visitor import Visitor
+from onerack.runtime.seam import Tick
+
+log = logging.getLogger("onerack.rpc")
+
+
+class Server:
+    """Services at addresses. Made by `serve`; for one event loop."""
+
+    def __init__(
+        self,
+        services: Mapping[Callable[..., Any], Any],
+        *,
+        config: RpcConfig,
+        cluster: str = "",
+        durable: DurableHost | None = None,
+        policy: Policy | None = None,
+        interceptors: Sequence[Any] = (),
+        show_tracebacks: bool = False,
+    ) -> None:
+        """Raises: UsageError: an interface or an implementation that cannot be served, with the reason."""
+        self.config = config
+        self.cluster = cluster
+        self.policy = policy
+        self.interfaces: dict[str, Interface] = {}
+        self.refused = 0
+        self.stopping = False
+        self.visitors: dict[str, Visitor] = {}
+        self.streams: dict[tuple[str, int], tuple[Reader[Any] | None, Writer | None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._durable = durable
+        self._served = Served(interceptors, show_tracebacks=show_tracebacks)
+        self._listeners: list[Listener] = []
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._dirty: dict[str, Link] = {}
+        self._idle = asyncio.Event()
+        self._halted: BaseException | None = None
+        for protocol, implementation in services.items():
+            self._add(protocol, implementation)
+        builtin: dict[Callable[..., Any], Any] = {
+            Health: HealthService(lambda: self.stopping),
+            Reflection: ReflectionService(self.describe),
+        }
+        for protocol, implementation in builtin.items():
+            self._add(protocol, implementation)
+        if durable is not None and not durable.durable:
+            self._refuse_volatile_host()
+        chance = new_random()
+        self.epoch = chance.getrandbits(62) + 1
+        self.core = ServerCore(self._served.facts, config, chance, durable=durable is not None)
+        self._alarm = Alarm(self._loop, self._tick)
+
+    def _add(self, protocol: Callable[..., Any], implementation: Any) -> None:
+        interface = interface_of(cast(type, protocol))
+        if interface.name in self.interfaces:
+            raise UsageError(f"two services are called {interface.name}; give one another name by @service(...)")
+        self.interfaces[interface.name] = interface
+        self._served.add(interface, implementation, durable=self._durable is not None)
+
+    def _refuse_volatile_host(self) -> None:
+        once = [facts.name for facts in self._served.facts if facts.mode is Mode.EXACTLY_ONCE]
+        raise UsageError(
+            f"{once[0] if once else 'exactly-once'}: the host given as `durable` says that it is not durable, so it "
+            "cannot keep what an exactly-once call promises"
+        )
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    async def start(
+        self, addresses: Sequence[str], *, tls: ssl.SSLContext | None = None, insecure: bool = False
+    ) -> None:
+        """Recovers the durable state, then listens.
+
+        Raises: UsageError: an address that may not be served so. OSError: one that cannot be listened at.
+        """
+        try:
+            if self._durable is not None:
+                await self._durable.start(self)
+            for address in addresses:
+                listener = await listen(
+                    parse_address(address), self.accept, config=self.config, tls=tls, insecure=insecure
+                )
+                self._listeners.append(listener)
+        except BaseException:
+            await self.close(drain_s=0)
+            raise
+
+    @property
+    def addresses(self) -> list[str]:
+        return [listener.address for listener in self._listeners]
+
+    @property
+    def address(self) -> str:
+        """The first one. Raises: UsageError: the server listens nowhere."""
+        if not self._listeners:
+            raise UsageError("the server listens nowhere (any more)")
+        return self._listeners[0].address
+
+    async def close(self, drain_s: float | None = None) -> None:
+        """Takes no more calls, lets open ones end for `drain_s` (default: as configured), then ends everything."""
+        first = not self.stopping
+        self.stopping = True
+        self.core.stop()
+        if first:
+            for visitor in self.visitors.values():
+                visitor.link.send(GoAway("the server is stopping"))
+                visitor.link.flush()
+        try:
+            async with asyncio.timeout(self.config.drain_timeout_s if drain_s is None else drain_s):
+                await self._drained()
+        except TimeoutError:
+            log.warning("%d calls had not ended when the server was closed", self.core.open_calls)
+        await self._end()
+
+    async def _drained(self) -> None:
+        while self.core.open_calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _end(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._durable is not None:
+            durable, self._durable = self._durable, None
+            await durable.close()
+        self._turn()
+        for visitor in list(self.visitors.values()):
+            visitor.link.close("the server was closed")
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            await listener.close()
+        self._alarm.cancel()
+
+    async def wait(self) -> None:
+        """Until the server cannot go on, or this is cancelled. Raises: what halted it (its log, mostly)."""
+        while self._halted is None:
+            self._idle.clear()
+            await self._idle.wait()
+        raise self._halted
+
+    def describe(self) -> list[ServiceDescription]:
+        return [_description(interface) for interface in self.interfaces.values()]
+
+    def metrics(self) -> MetricsSnapshot:
+        core = self.core
+        durable = core.durable.sessions if core.durable is not None else ()
+        return MetricsSnapshot(
+            connections=len(self.visitors),
+            sessions=core.open_sessions + len(durable),
+            running=core.open_calls,
+            reply_cache_bytes=core.reply_cache_bytes,
+            refused=self.refused,
+            methods={handler.facts.name: snapshot_of(handler.metrics) for handler in self._served},
+        )
+
+    # ------------------------------------------------------------------------------------------------ links
+
+    def accept(self, link: Link) -> Visitor:
+        visitor = self.visitors[link.name] = Visitor(self, link)
+        return visitor
+
+    def welcome(self) -> Welcome:
+        names = tuple(facts.name for facts in self._served.facts)
+        config = self.config
+        return Welcome(
+            PROTOCOL_VERSION,
+            self.cluster,
+            self.epoch,
+            names,
+            self._durable is not None,
+            config.attachment_bytes_max,
+            config.stream_window_bytes,
+        )
+
+    def leave(self, link: Link) -> None:
+        """A link is gone."""
+        del self.visitors[link.name]
+        for key in [key for key in self.streams if key[0] == link.name]:
+            reader, writer = self.streams.pop(key)
+            if reader is not None:
+                reader.end(ConnectionError("the client is gone"))
+            if writer is not None:
+                writer.close()
+        self.core.step(LinkLost(), link.name, self._loop.time())
+        self.turn()
+
+    def request(self, request: Request, attachment: Any, link: Link, now: float) -> None:
+        """A request from a link that has been welcomed."""
+        if 0 <= request.method < len(self._served.facts):
+            handler = self._served[request.method]
+            if self.policy is not None and (refusal := self.policy.refusal(handler.facts.name, link.peer)):
+                self.core.answer((link.name, request.call), request.session, refusal)
+                return
+            if handler.facts.streaming:
+                self._open_stream(request, handler, link)
+        self.core.step(request if attachment is None else Attached(request, attachment), link.name, now)
+
+    def _open_stream(self, request: Request, handler: ServedMethod, link: Link) -> None:
+        method, window = handler.method, self.config.stream_window_bytes
+        theirs = self.visitors[link.name].window_bytes
+        reader = Reader(link, request.call, window, method.item.decode) if method.item else None
+        writer = Writer(link, request.call, theirs, method.result_item.encode) if method.result_item else None
+        self.streams[link.name, request.call] = (reader, writer)
+
+    # ------------------------------------------------------------------------------------------------ the turn
+
+    def turn(self) -> None:
+        """Carries out what the core wants done, until it wants no more, and sends what has gathered."""
+        self._turn()
+        for link in self._dirty.values():
+            link.flush()
+        self._dirty.clear()
+
+    def _turn(self) -> None:
+        core = self.core
+        while True:
+            output = core.drain()
+            for envelope in output.sends:
+                if envelope.to == LOG:
+                    self._propose(envelope.message)
+                    continue
+                visitor = self.visitors.get(envelope.to)
+                if visitor is not None:
+                    link = visitor.link
+                    link.send(envelope.message, getattr(envelope, "attachment", None))
+                    self._dirty[envelope.to] = link
+            if not output.applied:
+                break
+            for order in output.applied:
+                if type(order) is Execution:
+                    self._execute(order)
+                else:
+                    self._abort(order)
+        self._alarm.set(output.wake_at)
+        if not core.open_calls:
+            self._idle.set()
+
+    def _execute(self, execution: Execution) -> None:
+        number = execution.request.method
+        if number < 0:
+            reply = self._served.gone(execution.method)
+            self.core.step(Executed(execution, reply), "", self._loop.time())
+            return
+        handler = self._served[number]
+        if handler.facts.inline:
+            reply = handler.run(execution, self._peer_of(execution))
+            self.core.step(Executed(execution, reply), "", self._loop.time())
+            return
+        running = self._run(handler, execution)
+        self._tasks[execution.ticket] = self._loop.create_task(running, name=handler.facts.name)
+
+    async def _run(self, handler: ServedMethod, execution: Execution) -> None:
+        key = (execution.link, execution.request.call)
+        reader, writer = self.streams.get(key, (None, None))
+        reply = await handler.run_async(execution, self._peer_of(execution), reader, writer)
+        self._tasks.pop(execution.ticket, None)
+        self.streams.pop(key, None)
+        self.core.step(Executed(execution, reply), "", self._loop.time())
+        self.turn()
+
+    def _abort(self, order: Abort) -> None:
+        task = self._tasks.get(order.ticket)
+        if task is not None:
+            task.cancel(order.cause)
+
+    def _peer_of(self, execution: Execution) -> Any:
+        visitor = self.visitors.get(execution.link)
+        return None if visitor is None else visitor.link.peer
+
+    def _tick(self) -> None:
+        self.core.step(Tick(), "", self._loop.time())
+        self.turn()
+
+    # ------------------------------------------------------------------------------------------------ the log's machine
+
+    def _propose(self, proposal: Propose) -> None:
+        try:
+            if self._durable is None:
+                raise NotExecuted("the server is closed", cause="stopping")
+            self._durable.propose(proposal.command)
+        except NotExecuted as error:
+            self.dropped(proposal.command, error)
+
+    def apply(self, index: int, command: bytes) -> None:
+        self.core.step(Committed(index, command), LOG, self._loop.time())
+        self._turn()
+
+    def applied(self) -> None:
+        self.turn()
+
+    def dropped(self, command: bytes, error: CallError) -> None:
+        definite = isinstance(error, NotExecuted)
+        if not definite or error.cause == "storage":
+            self._halt(error)
+        self._loop.call_soon(self._drop, Dropped(command, definite))
+
+    def _drop(self, message: Dropped) -> None:
+        self.core.step(message, LOG, self._loop.time())
+        self.turn()
+
+    def _halt(self, error: BaseException) -> None:
+        """The log takes no more: what it lost track of cannot be answered by this life of the server."""
+        if self._halted is None:
+            self._halted = error
+            log.error("the log has halted: %s", error)
+            self._idle.set()
+
+    def snapshot(self) -> bytes:
+        assert self.core.durable is not None
+        return self.core.durable.snapshot(self._served.snapshot())
+
+    def restore(self, snapshot: bytes) -> None:
+        assert self.core.durable is not None
+        self._served.restore(self.core.durable.restore(snapshot))
+
+
+def _description(interface: Interface) -> ServiceDescription:
+    return ServiceDescription(
+        name=interface.name,
+        schema_hash=interface.schema_hash,
+        text=describe(interface.schema),
+        json_schema=msgspec.json.encode(json_schema(interface)).decode(),
+        schema=encode_schema(interface.schema),
+    )
+
+
+async def serve(
+    protocol: Callable[..., Any] | Mapping[Callable[..., Any], Any],
+    implementation: Any = None,
+    *addresses: str,
+    tls: ssl.SSLContext | None = None,
+    insecure: bool = False,
+    durable: DurableHost | None = None,
+    cluster: str = "",
+    policy: Any = None,
+    interceptors: Sequence[Any] = (),
+    show_tracebacks: bool = False,
+    config: RpcConfig | None = None,
+) -> Server:
+    """Serves an implementation of an interface at some addresses; returns when calls are taken.
+
+        server = await serve(Account, Bank(), "tcp://127.0.0.1:0", durable=LocalLog("bank/"))
+        server = await serve({Account: Bank(), Audit: Audit()}, None, "tls://0.0.0.0:7700", tls=context)
+
+    `tls`: server context with TLS 1.3 and client certificates. `insecure=True`: plain TCP beyond loopback.
+    `durable`: where exactly-once calls are kept; the implementation then has `snapshot() -> bytes` and
+    `restore(bytes)`. `policy`: see policy.py. `interceptors`: see served.py. `cluster`: clients of another are refused.
+
+    Raises: UsageError: what cannot be served, with the reason. OSError: an address in use. Corruption: a damaged log.
+    """
+    services = dict(protocol) if isinstance(protocol, Mapping) else {protocol: implementation}
+    if isinstance(implementation, str) and isinstance(protocol, Mapping):
+        addresses = (implementation, *addresses)
+    server = Server(
+        services,
+        config=config or RpcConfig(),
+        cluster=cluster,
+        durable=durable,
+        policy=Policy.of(policy),
+        interceptors=interceptors,
+        show_tracebacks=show_tracebacks,
+    )
+    await server.start(addresses or ("tcp://127.0.0.1:0",), tls=tls, insecure=insecure)
+    return server
