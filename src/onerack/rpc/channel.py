@@ -35,6 +35,7 @@ from onerack.rpc.core.client import (
     Unreachable,
 )
 from onerack.rpc.core.retry import Backoff
+from onerack.rpc.core.runs import Parcel
 from onerack.rpc.dice import new_random
 from onerack.rpc.interface import Interface, Method
 from onerack.rpc.link import Arrival, Buffer, Link
@@ -268,8 +269,8 @@ class Channel:
         output = self._core.drain()
         link = self._link
         if output.sends and link is not None:
-            for envelope in output.sends:
-                link.send(envelope.message, getattr(envelope, "attachment", None))
+            for parcel in output.sends:
+                link.send(parcel.message, parcel.attachment if type(parcel) is Parcel else None)
             link.flush()
         for outcome in output.applied:
             future = self._futures.pop(outcome.call, None)

@@ -34,6 +34,7 @@ from onerack.rpc.core.runs import (
     Executed,
     Execution,
     LinkLost,
+    Parcel,
     Propose,
 )
 from onerack.rpc.core.server import ServerCore
@@ -267,15 +268,14 @@ class Server:
         core = self.core
         while True:
             output = core.drain()
-            for envelope in output.sends:
-                if envelope.to == LOG:
-                    self._propose(envelope.message)
-                    continue
-                visitor = self.visitors.get(envelope.to)
+            for parcel in output.sends:
+                to = parcel.to
+                visitor = self.visitors.get(to)
                 if visitor is not None:
-                    link = visitor.link
-                    link.send(envelope.message, getattr(envelope, "attachment", None))
-                    self._dirty[envelope.to] = link
+                    link = self._dirty[to] = visitor.link
+                    link.send(parcel.message, parcel.attachment if type(parcel) is Parcel else None)
+                elif to == LOG:
+                    self._propose(parcel.message)
             if not output.applied:
                 break
             for order in output.applied:
