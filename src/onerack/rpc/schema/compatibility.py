@@ -73,12 +73,12 @@ def _misfit_of_method(
         return "the server has no such method"
     if server.mode < client.mode:
         return f"{client.mode.name.lower()} at the client, and only {server.mode.name.lower()} at the server"
-    misfit = arguments.by_position(client.parameters, server.parameters, lambda index, _: f"parameter {index + 1}")
-    if misfit is None:
-        misfit = arguments.of_records()
-    if misfit is None:
-        misfit = results.named(server.result, client.result, "the result")
-    return results.of_records() if misfit is None else misfit
+    return (
+        arguments.by_position(client.parameters, server.parameters, lambda index, _: f"parameter {index + 1}")
+        or arguments.of_records()
+        or results.named(server.result, client.result, "the result")
+        or results.of_records()
+    )
 
 
 class _Comparison:
@@ -93,17 +93,16 @@ class _Comparison:
 
     def named(self, written: Shape, read: Shape, place: str) -> Misfit | None:
         """The misfit of what has a place of its own: the result, or a field."""
-        misfit = self._misfit(written, read)
-        return self._unlike(place, written, read) if misfit == "" else misfit and f"{place}: {misfit}"
+        return self._placed(place, written, read, self._misfit(written, read))
 
     def by_position(
         self, written: tuple[Field, ...], read: tuple[Field, ...], place: Callable[[int, Field], str]
     ) -> Misfit | None:
         """Parameters, or the fields of a record that is an array. Beyond the shorter, the reader needs defaults."""
         for index, (one, other) in enumerate(zip(written, read, strict=False)):
-            misfit = "" if one.name != other.name else self._misfit(one.shape, other.shape)
+            misfit = self._misfit(one.shape, other.shape) if one.name == other.name else ""
             if misfit is not None:
-                return f"{place(index, other)}: {misfit}" if misfit else self._unlike(place(index, other), one, other)
+                return self._placed(place(index, other), one, other, misfit)
         for index, field in enumerate(read[len(written) :], len(written)):
             if field.default is None:
                 return self._missing(place(index, field), field)
@@ -119,7 +118,10 @@ class _Comparison:
 
     def _misfit_of_records(self, written: Record, read: Record) -> Misfit | None:
         if written.by_position != read.by_position or written.tag != read.tag:
-            return f"{read.name} is written {_form(written)} by {self._writer}, and {_form(read)} by {self._reader}"
+            forms = _form(written), _form(read)
+            return (
+                f"{written.name} is written {forms[0]} by {self._writer}; {self._reader} reads {read.name} {forms[1]}"
+            )
         known = {field.name for field in read.fields}
         unknown = [field for field in written.fields if field.name not in known]
         if read.closed and unknown:
@@ -141,7 +143,7 @@ class _Comparison:
     def _misfit(self, written: Shape, read: Shape) -> Misfit | None:
         match written, read:
             case Union(members=members), _:
-                return next((misfit for one in members if (misfit := self._misfit(one, read)) is not None), None)
+                return self._misfit_of_all([(one, read) for one in members])
             case _, Union():
                 return self._misfit_of_union(written, read)
             case Choice(), _:
@@ -173,6 +175,8 @@ class _Comparison:
         family = _family(written, self._written)
         members = [member for member in read.members if _family(member, self._read) == family]
         if family == VALUE:
+            if _is_whole(written):  # A float takes whole numbers only where nothing else in the union does.
+                members = [member for member in members if _is_whole(member)] or members
             return None if any(self._misfit(written, member) is None for member in members) else ""
         return self._misfit(written, members[0]) if members else ""
 
@@ -194,9 +198,11 @@ class _Comparison:
         self._waiting.append((self._written[written.name], self._read[read.name]))
         return None
 
-    def _unlike(self, place: str, written: Shape | Field, read: Shape | Field) -> Misfit:
-        sides = sorted([(self._writer, written), (self._reader, read)], key=lambda side: side[0])
-        (one, shape), (other, other_shape) = sides
+    def _placed(self, place: str, written: Shape | Field, read: Shape | Field, misfit: Misfit | None) -> Misfit | None:
+        """The misfit, with the place where it was found; the client comes first, whichever way the value goes."""
+        if misfit is None or misfit:
+            return misfit and f"{place}: {misfit}"
+        (one, shape), (other, other_shape) = sorted({self._writer: written, self._reader: read}.items())
         return f"{place} is '{shape}' at {one} and '{other_shape}' at {other}"
 
     def _missing(self, place: str, field: Field) -> Misfit:
@@ -213,6 +219,12 @@ def _family(shape: Shape, records: dict[str, Record]) -> object:
         case Reference(name=name) if name in records:
             return records[name].tag or ("array" if records[name].by_position else "map")
     return VALUE
+
+
+def _is_whole(shape: Shape) -> bool:
+    if isinstance(shape, Choice):
+        return any(isinstance(value, int) for value in shape.values)
+    return isinstance(shape, Scalar) and shape.kind == "int"
 
 
 def _form(record: Record) -> str:
