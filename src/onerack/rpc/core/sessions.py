@@ -59,18 +59,6 @@ Attempt = tuple[NodeId, int]
 """The link by which an attempt came, and the number under which its client waits for an answer."""
 
 
-class Entry:
-    """One call of a session, running until it has a reply."""
-
-    __slots__ = ("attached", "fingerprint", "method", "reply")
-
-    def __init__(self, method: str, fingerprint: bytes) -> None:
-        self.method = method
-        self.fingerprint = fingerprint
-        self.reply: Reply | None = None
-        self.attached: list[Attempt] = []
-
-
 class Ledger:
     """What all remembered replies of a server take."""
 
@@ -78,6 +66,27 @@ class Ledger:
 
     def __init__(self) -> None:
         self.bytes = 0
+
+
+class Entry:
+    """One call of a session, running until it has a reply."""
+
+    __slots__ = ("attached", "bytes", "fingerprint", "method", "reply")
+
+    def __init__(self, method: str, fingerprint: bytes) -> None:
+        self.method = method
+        self.fingerprint = fingerprint
+        self.reply: Reply | None = None
+        self.bytes = 0
+        """What the reply takes, as the ledger counts it; 0 while there is none."""
+        self.attached: list[Attempt] = []
+
+    def end(self, reply: Reply, ledger: Ledger) -> None:
+        self.reply = reply
+        self.bytes = ENTRY_BYTES + len(reply.body)
+        if reply.attachment is not None:
+            self.bytes += memoryview(reply.attachment).nbytes
+        ledger.bytes += self.bytes
 
 
 class Session:
@@ -102,15 +111,14 @@ class Session:
         passed = range(self.ack + 1, ack + 1) if ack - self.ack <= len(self.entries) else self._up_to(ack)
         for seq in passed:
             entry = self.entries.pop(seq, None)
-            if entry is not None and entry.reply is not None:
-                self.ledger.bytes -= ENTRY_BYTES + len(entry.reply.body)
+            if entry is not None:
+                self.ledger.bytes -= entry.bytes
         self.ack = ack
 
     def forget(self) -> None:
         """The session is over."""
         for entry in self.entries.values():
-            if entry.reply is not None:
-                self.ledger.bytes -= ENTRY_BYTES + len(entry.reply.body)
+            self.ledger.bytes -= entry.bytes
         self.entries.clear()
 
     def admit(self, seq: int, ack: int, method: str, fingerprint: bytes) -> Verdict:
@@ -140,8 +148,7 @@ class Session:
         if entry is None:
             return []
         assert entry.reply is None, f"session {self.number}: call {seq} ended twice"
-        entry.reply = reply
-        self.ledger.bytes += ENTRY_BYTES + len(reply.body)
+        entry.end(reply, self.ledger)
         attached, entry.attached = entry.attached, []
         return attached
 
@@ -215,8 +222,7 @@ class Sessions:
             session.ack = ack
             for seq, method, fingerprint, status, body in calls:
                 entry = session.entries[seq] = Entry(method, fingerprint)
-                entry.reply = Reply(status, body)
-                self.ledger.bytes += ENTRY_BYTES + len(body)
+                entry.end(Reply(status, body), self.ledger)
 
 
 def fingerprint_of(arguments: bytes, attachment: Buffer | None) -> bytes:
