@@ -66,7 +66,8 @@ class ServerCore:
         self._tickets = 0
         self._stopping = False
         self._output = Output()
-        self._wake_at: float | None = None
+        # A snapshot may bring sessions, and nobody else would look at their leases.
+        self._wake_at: float | None = 0.0 if durable else None
         self._expiry_at = 0.0
         self.durable = DurableCalls(methods, config, random, self) if durable else None
         self._handlers: dict[type, Callable[[Any, NodeId, float], None]] = {
@@ -315,6 +316,8 @@ class ServerCore:
     def on_committed(self, message: Committed, sender: NodeId, now: float) -> None:
         assert self.durable is not None
         self.durable.on_committed(message, now)
+        if self._wake_at is None:
+            self._wake_by(now + self._config.session_lease_s / 4)
 
     def on_dropped(self, message: Dropped, sender: NodeId, now: float) -> None:
         assert self.durable is not None
