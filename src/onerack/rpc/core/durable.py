@@ -24,7 +24,7 @@ from onerack.config import RpcConfig
 from onerack.rpc.core import replies
 from onerack.rpc.core.commands import Advance, Close, Invoke, Keep, Open, decode_command, encode_command
 from onerack.rpc.core.runs import Committed, Dropped, Executed, MethodFacts, Propose
-from onerack.rpc.core.sessions import Attempt, PackedSession, Reply, Sessions, Verdict, fingerprint_of
+from onerack.rpc.core.sessions import Attempt, PackedSession, Reply, Session, Sessions, Verdict, fingerprint_of
 from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Mode, Request
 from onerack.runtime.seam import NodeId
 
@@ -85,14 +85,18 @@ class DurableCalls:
         self._propose(Open(self.log_time(now), number))
 
     def keep_session(self, message: KeepSession, now: float) -> bool:
-        """True when there is such a session. The log hears of it only now and then."""
+        """True when there is such a session."""
         session = self.sessions.get(message.session)
         if session is None:
             return False
-        at = self.log_time(now)
-        if at - session.heard_at > self._config.session_lease_s / 8 or message.ack > session.ack:
-            self._propose(Keep(at, message.session, message.ack))
+        self._keep(session, message.ack, now)
         return True
+
+    def _keep(self, session: Session, ack: int, now: float) -> None:
+        """Its client lives, and is done with so much. The log hears of it only now and then."""
+        at = self.log_time(now)
+        if at - session.heard_at > self._config.session_lease_s / 8 or ack > session.ack:
+            self._propose(Keep(at, session.number, ack))
 
     def close_session(self, message: CloseSession, now: float) -> None:
         if self.sessions.get(message.session) is not None:
@@ -122,10 +126,10 @@ class DurableCalls:
             verdict = Verdict.ENDED if same else Verdict.FALSE_RETRY
             self._desk.answer_seen(verdict, session, request, attempt)
         elif request.seq > session.ack:
-            self._send_through_log(request, method, attempt, now, stopping)
+            self._send_through_log(request, session, method, attempt, now, stopping)
 
     def _send_through_log(
-        self, request: Request, method: MethodFacts, attempt: Attempt, now: float, stopping: bool
+        self, request: Request, session: Session, method: MethodFacts, attempt: Attempt, now: float, stopping: bool
     ) -> None:
         xid = (request.session, request.seq)
         waiting = self._proposed.get(xid)
@@ -133,6 +137,8 @@ class DurableCalls:
             if attempt not in waiting:
                 waiting.append(attempt)
         elif refusal := self._refusal(stopping):
+            # The attempt still says that its client lives and what may be forgotten: a full memory must not stay full.
+            self._keep(session, request.ack, now)
             self._desk.answer(attempt, request.session, refusal)
         else:
             self._proposed[xid] = [attempt]

@@ -182,9 +182,12 @@ class ServerCore:
             self.answer(attempt, request.session, replies.EXPIRED if known else replies.REBOOTED)
             return
         session.heard_at = now
-        if request.seq not in session.entries and (refusal := self._refusal(method)):
-            self.answer(attempt, request.session, refusal)
-            return
+        if request.seq not in session.entries and self._refusal(method):
+            # The attempt still says what may be forgotten: a full memory must not stay full.
+            session.acknowledge(request.ack)
+            if refusal := self._refusal(method):
+                self.answer(attempt, request.session, refusal)
+                return
         mark = fingerprint_of(request.arguments, attachment)
         verdict = session.admit(request.seq, request.ack, method.name, mark)
         if verdict is Verdict.FRESH:
