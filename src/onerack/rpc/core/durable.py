@@ -136,7 +136,7 @@ class DurableCalls:
         if waiting is not None:
             if attempt not in waiting:
                 waiting.append(attempt)
-        elif refusal := self._refusal(stopping):
+        elif (refusal := self._refusal(stopping)) and not (refusal is replies.REPLIES_FULL and session.frees(request)):
             # The attempt still says that its client lives and what may be forgotten: a full memory must not stay full.
             self._keep(session, request.ack, now)
             self._desk.answer(attempt, request.session, refusal)

@@ -185,7 +185,8 @@ class ServerCore:
         if request.seq not in session.entries and self._refusal(method):
             # The attempt still says what may be forgotten: a full memory must not stay full.
             session.acknowledge(request.ack)
-            if refusal := self._refusal(method):
+            refusal = self._refusal(method)
+            if refusal and not (refusal is replies.REPLIES_FULL and session.frees(request)):
                 self.answer(attempt, request.session, refusal)
                 return
         mark = fingerprint_of(request.arguments, attachment)

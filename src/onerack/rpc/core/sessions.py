@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from onerack.rpc.messages import Buffer
+from onerack.rpc.messages import Buffer, Request
 from onerack.runtime.seam import NodeId
 
 SMALL_BYTES: Final = 64
@@ -114,6 +114,13 @@ class Session:
             if entry is not None:
                 self.ledger.bytes -= entry.bytes
         self.ack = ack
+
+    def frees(self, request: Request) -> bool:
+        """Whether the mark waits for this very call, so that replies beyond it are kept until it has ended.
+
+        Then it must not be refused because of the memory that they take: nothing else would ever free it.
+        """
+        return bool(self.entries) and request.seq == max(self.ack, request.ack) + 1
 
     def forget(self) -> None:
         """The session is over."""
