@@ -136,7 +136,7 @@ class DurableCalls:
         if waiting is not None:
             if attempt not in waiting:
                 waiting.append(attempt)
-        elif (refusal := self._refusal(stopping)) and not (refusal is replies.REPLIES_FULL and session.frees(request)):
+        elif refusal := self._refusal(stopping, frees=session.frees(request)):
             # The attempt still says that its client lives and what may be forgotten: a full memory must not stay full.
             self._keep(session, request.ack, now)
             self._desk.answer(attempt, request.session, refusal)
@@ -154,10 +154,10 @@ class DurableCalls:
         self._unsessioned.append(attempt)
         self._propose(msgspec.structs.replace(self._invoke(request, method, now), session=NO_SESSION))
 
-    def _refusal(self, stopping: bool) -> Reply | None:
+    def _refusal(self, stopping: bool, *, frees: bool = False) -> Reply | None:
         if stopping:
             return replies.STOPPING
-        if self.sessions.ledger.bytes > self._config.replies_bytes_max:
+        if self.sessions.ledger.bytes > self._config.replies_bytes_max and not frees:
             return replies.REPLIES_FULL
         return None
 

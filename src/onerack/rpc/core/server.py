@@ -185,8 +185,7 @@ class ServerCore:
         if request.seq not in session.entries and self._refusal(method):
             # The attempt still says what may be forgotten: a full memory must not stay full.
             session.acknowledge(request.ack)
-            refusal = self._refusal(method)
-            if refusal and not (refusal is replies.REPLIES_FULL and session.frees(request)):
+            if refusal := self._refusal(method, frees=session.frees(request)):
                 self.answer(attempt, request.session, refusal)
                 return
         mark = fingerprint_of(request.arguments, attachment)
@@ -213,11 +212,11 @@ class ServerCore:
             self.answer(attempt, session.number, replies.NO_SEQUENCE)
         # FORGOTTEN: nobody waits for it.
 
-    def _refusal(self, method: MethodFacts) -> Reply | None:
+    def _refusal(self, method: MethodFacts, *, frees: bool = False) -> Reply | None:
         """Why no new call of this method can be taken now. Nothing is recorded: the same call may come again."""
         if self._stopping:
             return replies.STOPPING
-        if self._sessions.ledger.bytes > self._config.replies_bytes_max:
+        if self._sessions.ledger.bytes > self._config.replies_bytes_max and not frees:
             return replies.REPLIES_FULL
         if not method.inline and self._admission.is_full:
             return replies.OVERLOADED
