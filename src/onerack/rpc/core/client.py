@@ -422,11 +422,9 @@ class ClientCore:
             lane.opening = None
         if rebooted and self._volatile.session != NO_SESSION:
             self._lose_session(self._volatile, now, "rebooted")
-        for call in list(self._open.values()):
-            if call.invoke.call not in self._open:
-                continue
-            if call.lane is None or call.seq:
-                self._attempt_again(call, now)
+        # Whoever gets a number from here on (as one of these ends, say) leaves by this link once, at that moment.
+        for call in [each for each in self._open.values() if each.lane is None or each.seq]:
+            self._attempt_again(call, now)
         for lane in (self._volatile, self._durable):
             self._advance(lane, now)
             if lane.session != NO_SESSION:
