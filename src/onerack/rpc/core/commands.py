@@ -23,6 +23,7 @@ class Invoke(msgspec.Struct, frozen=True, array_like=True, tag=0):
     session: int
     """0: no session; run as often as it stands in the log (an exactly-once method, called at least once)."""
     seq: int
+    """Without a session: a random number, by which the server that proposed the command knows it again."""
     ack: int
     method: str
     """By name: numbers change with the interface, and logs are kept."""

@@ -69,7 +69,8 @@ class DurableCalls:
         """By how much log time is ahead of `now`; None until this server has a reason to know."""
         self._proposed: dict[tuple[int, int], list[Attempt]] = {}
         """Calls on their way through the log, and who waits for them."""
-        self._unsessioned: list[Attempt] = []
+        self._unsessioned: dict[int, Attempt] = {}
+        """By a number drawn at random, which stands in the command where others have their sequence number."""
         self._opening: dict[int, Attempt] = {}
 
     # ------------------------------------------------------------------------------------------------ before the log
@@ -151,8 +152,11 @@ class DurableCalls:
         if refusal := self._refusal(stopping):
             self._desk.answer(attempt, request.session, refusal)
             return
-        self._unsessioned.append(attempt)
-        self._propose(msgspec.structs.replace(self._invoke(request, method, now), session=NO_SESSION))
+        # Neither a replay nor a log that holds a command twice may give this attempt the reply of another.
+        ticket = self._random.getrandbits(62)
+        self._unsessioned[ticket] = attempt
+        command = self._invoke(request, method, now)
+        self._propose(msgspec.structs.replace(command, session=NO_SESSION, seq=ticket, ack=0))
 
     def _refusal(self, stopping: bool, *, frees: bool = False) -> Reply | None:
         if stopping:
@@ -227,8 +231,9 @@ class DurableCalls:
     def on_executed(self, message: Executed) -> None:
         request, reply = message.execution.request, message.reply
         if request.session == NO_SESSION:
-            if self._unsessioned:
-                self._desk.answer(self._unsessioned.pop(0), NO_SESSION, reply)
+            attempt = self._unsessioned.pop(request.seq, None)
+            if attempt is not None:
+                self._desk.answer(attempt, NO_SESSION, reply)
             return
         session = self.sessions.get(request.session)
         assert session is not None, "a session with a running call neither expires nor closes"
@@ -248,8 +253,8 @@ class DurableCalls:
             if attempt is not None:
                 self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
         elif isinstance(command, Invoke) and command.session == NO_SESSION:
-            attempt = self._unsessioned.pop(0)
-            if message.definite:
+            attempt = self._unsessioned.pop(command.seq, None)
+            if message.definite and attempt is not None:
                 self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
         elif isinstance(command, Invoke):
             if message.definite:
