@@ -32,10 +32,11 @@ class Invoke(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A session, by a number drawn at random, so that no log ever uses one again."""
+    """A session. Its number is made of the token and of the command's place in the log, so it never comes again."""
 
     at: float
-    session: int
+    token: int
+    """Drawn at random, so that nobody can guess the number of another's session."""
 
 
 class Keep(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -72,6 +72,7 @@ class DurableCalls:
         self._unsessioned: dict[int, Attempt] = {}
         """By a number drawn at random, which stands in the command where others have their sequence number."""
         self._opening: dict[int, Attempt] = {}
+        """Sessions on their way through the log, by token."""
 
     # ------------------------------------------------------------------------------------------------ before the log
 
@@ -81,9 +82,9 @@ class DurableCalls:
         if len(self.sessions) + len(self._opening) >= self._config.sessions_max:
             self._desk.answer(attempt, NO_SESSION, replies.SESSIONS_FULL)
             return
-        number = self._random.getrandbits(62) + 1
-        self._opening[number] = attempt
-        self._propose(Open(self.log_time(now), number))
+        token = self._random.getrandbits(62)
+        self._opening[token] = attempt
+        self._propose(Open(self.log_time(now), token))
 
     def keep_session(self, message: KeepSession, now: float) -> bool:
         """True when there is such a session."""
@@ -188,10 +189,11 @@ class DurableCalls:
         match command:
             case Invoke():
                 self._apply(command)
-            case Open(_, number):
-                if self.sessions.get(number) is None:
-                    self.sessions.open(number, self._log_time)
-                attempt = self._opening.pop(number, None)
+            case Open(_, token):
+                # Of its place in the log too, so that the same command, met again, does not bring back a dead session.
+                number = token ^ message.index
+                self.sessions.open(number, self._log_time)
+                attempt = self._opening.pop(token, None)
                 if attempt is not None:
                     self._desk.tell_opened(attempt, number)
             case Keep(_, number, ack):
@@ -249,7 +251,7 @@ class DurableCalls:
         """A command that may yet be applied, in a later life of the log, is answered by nobody in this one."""
         command = decode_command(message.command)
         if isinstance(command, Open):
-            attempt = self._opening.pop(command.session, None)
+            attempt = self._opening.pop(command.token, None)
             if attempt is not None:
                 self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
         elif isinstance(command, Invoke) and command.session == NO_SESSION:
