@@ -373,7 +373,8 @@ class ClientCore:
                     self._retry(call, now, fault)
                 else:
                     self._finish(call, now)
-                    self._give(Outcome(call.invoke.call, Status.REFUSED, response.body))
+                    refused = Outcome(call.invoke.call, Status.REFUSED, response.body, None, fault.cause, fault.message)
+                    self._give(refused)
 
     def on_session_state(self, message: SessionState, sender: NodeId, now: float) -> None:
         for lane in (self._volatile, self._durable):

@@ -30,6 +30,8 @@ from onerack.runtime.seam import NodeId
 
 LOG: Final[NodeId] = "log"
 """The name under which the shell knows the log."""
+_DROPPED: Final = {"overloaded": replies.OVERLOADED, "stopping": replies.STOPPING}
+"""Why the log has not taken a command, when that passes: those who wait try again."""
 
 
 class Desk(Protocol):
@@ -250,17 +252,18 @@ class DurableCalls:
     def on_dropped(self, message: Dropped) -> None:
         """A command that may yet be applied, in a later life of the log, is answered by nobody in this one."""
         command = decode_command(message.command)
+        reply = _DROPPED.get(message.cause, replies.STORAGE)
         if isinstance(command, Open):
             attempt = self._opening.pop(command.token, None)
             if attempt is not None:
-                self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
+                self._desk.answer(attempt, NO_SESSION, reply)
         elif isinstance(command, Invoke) and command.session == NO_SESSION:
             attempt = self._unsessioned.pop(command.seq, None)
             if message.definite and attempt is not None:
-                self._desk.answer(attempt, NO_SESSION, replies.STORAGE)
+                self._desk.answer(attempt, NO_SESSION, reply)
         elif isinstance(command, Invoke):
             if message.definite:
-                self._tell(command, replies.STORAGE)
+                self._tell(command, reply)
             self._proposed.pop((command.session, command.seq), None)
 
     # ------------------------------------------------------------------------------------------------ snapshots

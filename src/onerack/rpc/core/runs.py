@@ -87,3 +87,5 @@ class Dropped(msgspec.Struct, frozen=True):
     command: bytes
     definite: bool
     """False: it may be, in a later life of the log."""
+    cause: str = "storage"
+    """overloaded, stopping: the same command may be proposed again; storage: nobody knows when."""
