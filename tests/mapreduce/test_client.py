@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from onerack.errors import InputError, JobFailed, JobInterrupted, OutputExists, StorageFull, UsageError
 from onerack.mapreduce import run
@@ -229,6 +231,17 @@ def test_the_memory_of_one_process_is_no_place_for_a_job(books: Path, tmp_path: 
         run(map=words, **places)
 
 
+@pytest.mark.parametrize("place", ["input", "output", "files"])
+def test_a_name_that_no_message_can_hold_is_refused(books: Path, tmp_path: Path, place: str) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    path.touch()
+    places: dict[str, Any] = {"input": str(books), "output": str(tmp_path / "out"), place: [str(path)]}
+    places["output"] = str(path) if place == "output" else places["output"]
+
+    with pytest.raises(UsageError, match="not valid UTF-8"):
+        run(map=words, **places)
+
+
 def test_an_output_that_exists_is_refused_and_kept(books: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("mine")
@@ -251,6 +264,29 @@ def test_output_and_input_lie_apart(books: Path, place: Callable[[Path], Path], 
             output=str(output), overwrite=True)  # fmt: skip
 
     assert left_in(books) == ["anna.txt", "berta.txt", "carla.txt", "dora.txt"]
+
+
+class Shelf(MemoryFileSystem):  # type: ignore[misc]
+    """A store behind a URL."""
+
+    protocol = "shelf"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.removeprefix("shelf://").strip("/")
+
+
+@pytest.mark.parametrize(("output", "complaint"), [("in/out", "inside the input"), ("", "inside the output")])
+def test_output_and_input_lie_apart_in_a_store_too(output: str, complaint: str) -> None:
+    fsspec.register_implementation("shelf", Shelf)
+    Shelf().pipe_file("/top/in/a.txt", b"a")
+
+    with pytest.raises(UsageError, match=complaint):
+        run(map=words, input="shelf://top/in", output=f"shelf://top/{output}", overwrite=True)
+
+    assert Shelf().find("/top") == ["/top/in/a.txt"]
 
 
 def test_a_full_disk_is_named_and_nothing_is_left(books: Path, tmp_path: Path) -> None:

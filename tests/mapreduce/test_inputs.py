@@ -11,13 +11,16 @@ import gzip
 import io
 import json
 import lzma
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -573,8 +576,6 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
 
 
 def test_remote_files_are_read_by_ranges() -> None:
-    import fsspec
-
     store = fsspec.filesystem("memory")
     content = b"".join(b"line %d\n" % i for i in range(200))
     store.pipe_file("/in/a.txt", content)
@@ -599,3 +600,51 @@ def test_remote_files_are_read_by_ranges() -> None:
         assert [value for _, value in records(splits, parquet)] == [{"n": 1}, {"n": 2}]
     finally:
         store.rm("/in", recursive=True)
+
+
+def test_files_in_an_archive_are_read_where_they_lie(tmp_path: Path) -> None:
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("b/one.txt", "1\n")
+        file.writestr("b/two.txt.gz", gzip.compress(b"2\n"))
+        file.writestr("b/_SUCCESS", "{}")
+    for name in (f"zip://b::{archive}", f"zip://b/*.*::file://{archive}", f"zip://::{archive}"):
+        splits = splits_of([name], InputFormat(), 1 << 20)
+        assert [value for _, value in records(splits, InputFormat())] == ["1", "2"]
+
+
+class OfHost(MemoryFileSystem):  # type: ignore[misc]
+    """A store whose paths do not say on which host they lie, as those of sftp, ftp and hdfs do not."""
+
+    protocol = "ofhost"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        inside = path.removeprefix("ofhost://").partition("/")[2] if "://" in path else path
+        return "/" + inside.strip("/")
+
+    def __init__(self, host: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        assert host == "example.org"
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": path.removeprefix("ofhost://").partition("/")[0]}
+
+
+def test_the_host_of_a_url_is_kept() -> None:
+    fsspec.register_implementation("ofhost", OfHost)
+    OfHost.store.clear()
+    OfHost("example.org").pipe_file("/in/a.txt", b"a\n")
+    for name in ("ofhost://example.org/in", "ofhost://example.org/in/", "ofhost://example.org/in/*.txt"):
+        splits = splits_of([name], InputFormat(), 1 << 20)
+        assert records(splits, InputFormat()) == [(("ofhost://example.org/in/a.txt", 0), "a")]
+
+
+def test_a_store_that_tells_no_sizes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OfHost, "info", lambda self, path: {"name": path, "type": "file", "size": None})
+    fsspec.register_implementation("ofhost", OfHost)
+    with pytest.raises(InputError, match="does not say how long"):
+        splits_of(["ofhost://example.org/a.txt"], InputFormat(), 1 << 20)

@@ -64,6 +64,25 @@ def test_a_name_with_pattern_letters_is_taken_as_it_is(tmp_path: Path) -> None:
     assert names(small_plan(tmp_path / "a[1].txt"), tmp_path) == ["a[1].txt"]
 
 
+def test_a_name_with_colons_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "File::Spec.3pm").write_text("perl")
+    monkeypatch.chdir(tmp_path)
+    for name in ("File::Spec.3pm", tmp_path / "File::Spec.3pm", tmp_path, "File*"):
+        assert names(small_plan(name), tmp_path) == ["File::Spec.3pm"]
+
+
+def test_a_tilde_is_the_home_directory(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree))
+    assert names(small_plan("~/b/c*"), tree) == ["b/c.txt"]
+
+
+def test_a_name_that_no_message_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("coffee")
+    for name in (tmp_path, tmp_path / "*.txt"):
+        with pytest.raises(InputError, match="not valid UTF-8; rename it"):
+            small_plan(name)
+
+
 def test_a_file_named_twice_is_read_once_and_order_is_by_path(tree: Path) -> None:
     assert names(small_plan(tree / "b", tree / "a.txt", tree / "*.txt", f"file://{tree}/a.txt"), tree) == [
         "a.txt",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from onerack.config import MIB, MapReduceConfig
 from onerack.errors import UsageError
-from onerack.mapreduce.inputs.sources import is_remote, local_path
+from onerack.mapreduce.inputs.sources import absolute_path, is_remote, refuse_undecodable
 from onerack.mapreduce.loaded import LoadedJob, normalise, stages_of
 from onerack.mapreduce.messages import InputFormat, OutputFormat, Program
 from onerack.mapreduce.program import load_stages, program_of
@@ -75,17 +75,13 @@ class Request:
 
         Raises: UsageError.
         """
-        if is_remote(self.output):
-            return
-        output = os.path.realpath(local_path(self.output))
+        output = _place_of(self.output)
         for name in self.inputs:
-            if is_remote(name):
-                continue
-            directory = os.path.realpath(local_path(name))
-            if os.path.isdir(directory) and _holds(directory, output):
+            place = _place_of(name)
+            if (is_remote(name) or os.path.isdir(place)) and _holds(place, output):
                 raise UsageError(f"the output {self.output} lies inside the input {name}; choose another place for it")
         for fragment in {fragment.path for split in planned.splits for fragment in split.fragments}:
-            if not is_remote(fragment) and _holds(output, os.path.realpath(local_path(fragment))):
+            if _holds(output, _place_of(fragment)):
                 raise UsageError(f"the input {fragment} lies inside the output {self.output}, which would replace it")
 
 
@@ -140,6 +136,7 @@ def _inputs(given: Any, first: LoadedJob) -> tuple[str, ...]:
             "the command line after the job)"
         )
     for name in inputs:
+        refuse_undecodable(name)
         _refuse_own_memory(name)
     return inputs
 
@@ -154,9 +151,10 @@ def _output(given: Any, last: LoadedJob) -> str:
     text = os.fspath(output)
     if not isinstance(text, str):
         raise UsageError(f"output={output!r} must be text, not bytes")
+    refuse_undecodable(text)
     _refuse_own_memory(text)
     # Absolute now: the program may change its directory while the job runs.
-    return text if is_remote(text) else os.path.abspath(os.path.expanduser(local_path(text)))
+    return text if is_remote(text) else absolute_path(text)
 
 
 def _refuse_own_memory(name: str) -> None:
@@ -202,6 +200,11 @@ def _whole(name: str, given: Any, *, least: int, most: int) -> int | None:
     if given is not None and (not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most):
         raise UsageError(f"{name}={given!r} must be a whole number from {least} to {most}")
     return given
+
+
+def _place_of(name: str) -> str:
+    """One name for each place; of a URL nothing more is known than its text."""
+    return name.rstrip("/") if is_remote(name) else os.path.realpath(absolute_path(name))
 
 
 def _holds(directory: str, path: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from onerack.errors import InputError, UsageError
+from onerack.mapreduce.inputs.sources import refuse_undecodable
 from onerack.mapreduce.messages import InputFormat, OutputFormat
 
 _Format = TypeVar("_Format", InputFormat, OutputFormat)
@@ -71,6 +72,7 @@ def resolve_files(files: Sequence[str]) -> tuple[str, ...]:
     """Side files as absolute paths. Raises `InputError` for one that cannot be read, `UsageError` for equal names."""
     resolved: dict[str, str] = {}
     for file in files:
+        refuse_undecodable(file)
         path = os.path.abspath(os.path.expanduser(file))
         if not os.path.isfile(path):
             raise InputError(file, "a side file (`files`) must be a file, and there is none by this name")

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 from onerack.errors import InputError
-from onerack.mapreduce.inputs.sources import Source, reads
+from onerack.mapreduce.inputs.sources import Source, is_remote, reads
 from onerack.mapreduce.messages import InputFormat
 
 Compression = Literal["none", "gzip", "bz2", "xz", "zstd"]
@@ -38,6 +38,8 @@ def compression_of(path: str, format: InputFormat) -> Compression:
         return "none"
     if format.compression != "infer":
         return format.compression
+    if is_remote(path):  # In an archive (zip://a.gz::b.zip) the first name is the file's own.
+        path = next(link for link in path.split("::") if "://" in link)
     dot = path.rfind(".")
     return SUFFIXES.get(path[dot:].lower(), "none") if dot > path.rfind("/") else "none"
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from onerack.errors import InputError
-from onerack.mapreduce.inputs.sources import is_remote, local_path
+from onerack.mapreduce.inputs.sources import absolute_path, is_remote, refuse_undecodable
 
 MARKS: Final = ("_SUCCESS", "_quarantine")
 """What a job puts beside its parts."""
@@ -45,7 +45,9 @@ def list_files(inputs: Sequence[str]) -> Listing:
     for name in inputs:
         if not name:
             raise InputError("''", "an empty name is no input; name a file, a directory, a pattern or a URL")
-        files.update(_list_remote(name) if is_remote(name) else _list_local(os.path.abspath(local_path(name)), hidden))
+        files.update(_list_remote(name) if is_remote(name) else _list_local(absolute_path(name), hidden))
+    for path in files:
+        refuse_undecodable(path)
     warnings = []
     if hidden:
         warnings.append(
@@ -134,7 +136,10 @@ def _list_remote(name: str) -> Iterable[Found]:
             entries = filesystem.glob(root, detail=True)
         else:
             entries = {root: filesystem.info(root)}
-        found = list(_remote_files(filesystem, entries.values()))
+        found = [
+            Found(_url_of(file["name"], filesystem, root, name), _size_of(file, name))
+            for file in _remote_files(filesystem, entries.values())
+        ]
     except FileNotFoundError as error:
         raise InputError(name, "no such file or directory") from error
     except ImportError as error:
@@ -146,15 +151,35 @@ def _list_remote(name: str) -> Iterable[Found]:
     return found
 
 
-def _remote_files(filesystem: Any, entries: Iterable[dict[str, Any]]) -> Iterator[Found]:
+def _remote_files(filesystem: Any, entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for entry in entries:
         if entry["type"] == "directory":
             below = filesystem.find(entry["name"], detail=True).values()
             steps = len(entry["name"].rstrip("/"))
-            shown = (file for file in below if not _is_hidden(file["name"][steps:]))
-            yield from (Found(filesystem.unstrip_protocol(file["name"]), file["size"]) for file in shown)
+            yield from (file for file in below if not _is_hidden(file["name"][steps:]))
         elif _MARKED.isdisjoint(entry["name"].split("/")):
-            yield Found(filesystem.unstrip_protocol(entry["name"]), entry["size"])
+            yield entry
+
+
+def _url_of(path: str, filesystem: Any, root: str, name: str) -> str:
+    """The URL of a file found below `root`, which is what fsspec has made of the URL `name`.
+
+    Its host, its user, and the archive that it lies in are in `name` alone, so the file's path takes the root's place
+    there.
+    """
+    links = name.split("::")
+    for place, link in enumerate(links):
+        stem = link if link.endswith(root) else link.rstrip("/")
+        if "://" in link and stem.endswith(root):
+            links[place] = stem[: len(stem) - len(root)] + path
+            return "::".join(links)
+    return str(filesystem.unstrip_protocol(path))
+
+
+def _size_of(file: dict[str, Any], name: str) -> int:
+    if file["size"] is None:
+        raise InputError(name, f"its store does not say how long {file['name']} is; copy it to this machine first")
+    return int(file["size"])
 
 
 def _is_hidden(path: str) -> bool:

@@ -10,6 +10,7 @@ The rule: whatever goes wrong here leaves as `InputError` with the file's name, 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Protocol
@@ -22,14 +23,30 @@ REMOTE_READ_BYTES = 4 * 1024 * 1024
 """One ranged request: far above the latency of a request, far below the memory of a worker."""
 
 
+_URL = re.compile(r"(?!(?:file|local)://)[a-z][a-z0-9+.-]*(?:://|::.*://)", re.IGNORECASE | re.DOTALL)
+
+
 def is_remote(path: str) -> bool:
-    """Whether fsspec has to open this. `file://` is local."""
-    return ("://" in path or "::" in path) and not path.startswith(("file://", "local://"))
+    """Whether fsspec has to open this. `file://` is local, and so is the manual page `File::Spec.3pm`."""
+    return _URL.match(path) is not None
 
 
 def local_path(path: str) -> str:
     """A local path without its scheme."""
     return path.partition("://")[2] if path.startswith(("file://", "local://")) else path
+
+
+def absolute_path(path: str) -> str:
+    """The absolute path of a local name. A quoted pattern keeps its `~` from the shell, so it is taken here."""
+    return os.path.abspath(os.path.expanduser(local_path(path)))
+
+
+def refuse_undecodable(name: str) -> None:
+    """Raises `InputError` for a name of bytes that are no UTF-8: no message and no record could hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(name, "this name is not valid UTF-8; rename it, or link to it by another name") from error
 
 
 @contextmanager
@@ -103,7 +120,7 @@ class LocalSource:
 class RemoteSource:
     """A file behind an fsspec URL."""
 
-    __slots__ = ("consumed", "file", "path", "read_bytes")
+    __slots__ = ("consumed", "file", "filesystem", "path", "read_bytes")
 
     def __init__(self, path: str) -> None:
         import fsspec
@@ -112,8 +129,9 @@ class RemoteSource:
         self.read_bytes = REMOTE_READ_BYTES
         self.consumed = 0
         with reading(path):
-            filesystem, name = fsspec.core.url_to_fs(path)
-            self.file: IO[Any] = filesystem.open(name, "rb")
+            # Kept as long as its file: an archive that nobody holds closes itself.
+            self.filesystem, name = fsspec.core.url_to_fs(path)
+            self.file: IO[Any] = self.filesystem.open(name, "rb")
 
     def read_at(self, offset: int, size: int) -> bytes:
         with reading(self.path):

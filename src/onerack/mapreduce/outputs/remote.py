@@ -40,7 +40,10 @@ class RemoteDestination(Destination):
         step = f"_staging.{job}"
         self.staging = f"{self.url}/{step}"
         self._staged = f"{self._root}/{step}"
-        self._filesystem.makedirs(self._staged, exist_ok=True)
+        try:
+            self._filesystem.makedirs(self._staged, exist_ok=True)
+        except (OSError, NotImplementedError) as error:  # A store may be for reading only, as http and zip are.
+            raise UsageError(f"{url}: cannot be written to: {error or type(error).__name__}") from error
 
     def commit(
         self, parts: Sequence[Part], success: dict[str, Any], quarantined: Sequence[Quarantined] = ()
