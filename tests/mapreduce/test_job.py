@@ -45,6 +45,16 @@ def test_the_defaults() -> None:
     assert not job.allow_pickle
 
 
+def test_only_builtin_jobs_have_the_engine_s_own_attributes() -> None:
+    def own(self: Any) -> None: ...
+
+    names = ("check", "sample", "plan_splits", "make_collector", "reduce_partition")
+    job = normalise(job_with(uses_kernels=False, **dict.fromkeys(names, own)))
+
+    assert [getattr(job, name) for name in names] == [None] * len(names)
+    assert job.uses_kernels
+
+
 def test_a_plain_class_an_object_and_a_module_are_jobs() -> None:
     class Plain:
         reduce = "sum"

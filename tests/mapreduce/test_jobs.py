@@ -223,10 +223,6 @@ class TestGrep:
         assert sum(report.counters["lines found"] for report in reports) == 3
         assert sum(part.rows for report in reports for part in report.parts) == 3
 
-    def test_a_reduce_is_refused(self, files: list[Path], tmp_path: Path) -> None:
-        run = SequentialRun(make("grep", ["to"]), tmp_path, files, reducers=2)
-        assert "run it without --reduces" in str(run.map(1))
-
 
 class TestLiterals:
     @pytest.mark.parametrize(

@@ -186,11 +186,6 @@ class TestTeraSort:
         assert 50 <= len(sampled) <= 100
         assert set(sampled) <= keys
 
-    def test_no_reduce_is_refused(self, generated: Path, tmp_path: Path) -> None:
-        (tmp_path / "sort").mkdir()
-        run = SequentialRun(make("terasort"), tmp_path / "sort", sorted(generated.iterdir()), reducers=0)
-        assert "at least one reduce partition" in failure(run.map()).message
-
 
 def cut_into(path: Path, count: int) -> tuple[Split, ...]:
     """Splits that do not end at records."""

@@ -93,6 +93,8 @@ class LoadedJob:
     teardown: MapCall | None
     """Gives pairs, as the doors do."""
     write: Callable[[Any, Any, Any], Any] | None
+    check: Callable[[int | None, InputFormat, OutputFormat], None] | None
+    """Builtin jobs: refuses settings against the job's nature. Reducers None: the caller did not say."""
     sample: Callable[[Any, int], list[bytes]] | None
     """Builtin jobs: canonical keys of some of a split's records, for the splitters of partition = "range"."""
     plan_splits: Callable[[tuple[str, ...], int, int], tuple[Split, ...]] | None
@@ -167,14 +169,26 @@ def normalise(job: Any, *, name: str = "", make_target: Callable[[], Any] | None
         setup=_setup(read),
         teardown=_teardown(read),
         write=read.function("write", "file", "key", "value"),
-        sample=read.function("sample", "reader", "limit"),
-        plan_splits=read.function("plan_splits", "arguments", "split_bytes", "slots"),
-        uses_kernels=read.value("uses_kernels", True) is not False,
-        make_collector=read.function("make_collector", "path", "spec"),
-        reduce_partition=read.function("reduce_partition", "sections", "writer", "context"),
         make_target=make_target,
+        **_native(read, door == "map_split"),
         **_settings(read),
     )
+
+
+def _native(read: _Reader, is_builtin: bool) -> dict[str, Any]:
+    """What only builtin jobs may say. By these names other jobs may have functions of their own."""
+
+    def function(name: str, *parameters: str) -> Callable[..., Any] | None:
+        return read.function(name, *parameters) if is_builtin else None
+
+    return {
+        "check": function("check", "reducers", "input_format", "output_format"),
+        "sample": function("sample", "reader", "limit"),
+        "plan_splits": function("plan_splits", "arguments", "split_bytes", "slots"),
+        "uses_kernels": not is_builtin or read.value("uses_kernels", True) is not False,
+        "make_collector": function("make_collector", "path", "spec"),
+        "reduce_partition": function("reduce_partition", "sections", "writer", "context"),
+    }
 
 
 def _settings(read: _Reader) -> dict[str, Any]:

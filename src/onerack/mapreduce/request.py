@@ -96,7 +96,7 @@ def make_request(job: Any, *, arguments: Sequence[str], settings: dict[str, Any]
     config = settings["config"] or MapReduceConfig()
     workers = _workers(settings["workers"])
     chosen_output = settings["output_format"]
-    return Request(
+    request = Request(
         name=settings["name"] or first.name,
         program=program,
         stages=stages,
@@ -123,6 +123,9 @@ def make_request(job: Any, *, arguments: Sequence[str], settings: dict[str, Any]
         seed=_whole("seed", settings["seed"], least=0, most=2**63 - 1) or 0,
         config=config,
     )
+    if first.check is not None:
+        first.check(request.reducers, request.input_format, request.output_format)
+    return request
 
 
 def _inputs(given: Any, first: LoadedJob) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from onerack.errors import UsageError
 from onerack.mapreduce.context import TaskContext
 from onerack.mapreduce.job import Job
+from onerack.mapreduce.messages import InputFormat, OutputFormat
 
 Reader = Any
 """inputs.reader.SplitReader."""
@@ -24,7 +25,6 @@ Out = Any
 BLOCK_BYTES = 8 << 20
 TABLE_BYTES_MAX = 512 << 20
 """No table outgrows the 32-bit offsets of one array, however much memory there is."""
-NEEDS_REDUCE = "needs at least one reduce partition; run it without --reduces 0"
 _PIECE = 1 << 19
 _AS_BYTES = ("bytes", "utf-8", "utf8", "ascii")
 """Encodings whose text is worked on as it lies in the file; anything else becomes UTF-8 first."""
@@ -37,6 +37,10 @@ class BuiltinJob(Job):
     """How the job is called, for error messages and help."""
     arguments_count: ClassVar[int] = 0
     """How many words on the command line are the job's own; inputs follow."""
+    reads: ClassVar[tuple[str, ...]] = ("text", "file", "jsonl", "csv", "fixed")
+    """Input formats that it can read: those of bytes."""
+    writes: ClassVar[str] = ""
+    """The output format, for a job that makes the bytes of its output itself; empty: any."""
 
     def __init__(self, *arguments: str) -> None:
         if len(arguments) != self.arguments_count:
@@ -47,15 +51,16 @@ class BuiltinJob(Job):
         """The error for wrong arguments: what is wrong, then how it is done."""
         return UsageError(f"{type(self).__name__.lower()} {reason}; usage: {self.usage}")
 
-    def needs(self, out: Out, method: str, reason: str) -> None:
-        """Raises UsageError when the job runs with, or without, reduce partitions against its nature."""
-        if not hasattr(out, method):
-            raise UsageError(f"{type(self).__name__.lower()} {reason}")
-
-    def needs_format(self, out: Out, name: str) -> None:
-        """Raises UsageError when the job, which makes the bytes of its output itself, was asked for others."""
-        if out.format_name != name:
-            raise UsageError(f"{type(self).__name__.lower()} writes {name} only; leave out the output format")
+    def check(self, reducers: int | None, input_format: InputFormat, output_format: OutputFormat) -> None:
+        """Refuses settings against the job's nature. Raises: UsageError."""
+        if reducers and self.reducers == 0:
+            raise self.misused("has no reduce (each map task writes its own part); leave out --reduces")
+        if reducers == 0 and self.reducers != 0:
+            raise self.misused("needs at least one reduce partition; leave out --reduces 0")
+        if input_format.name not in self.reads:
+            raise self.misused(f"reads {' or '.join(self.reads)}, not {input_format.name}; leave out the input format")
+        if self.writes and output_format.name != self.writes:
+            raise self.misused(f"writes {self.writes} only, not {output_format.name}; leave out the output format")
 
 
 class TextBlock(NamedTuple):

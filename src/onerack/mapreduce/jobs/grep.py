@@ -36,6 +36,7 @@ class Grep(BuiltinJob):
 
     usage: ClassVar[str] = "onerack run grep PATTERN INPUT... --out DIR [-i] [-v] [-F]"
     arguments_count: ClassVar[int] = 1
+    writes: ClassVar[str] = "text"
     uses_kernels = False
     encoding = "bytes"
     output_format = "text"
@@ -68,8 +69,6 @@ class Grep(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
-        self.needs(out, "write_raw", "has no reduce: run it without --reduces (each map task writes its own part)")
-        self.needs_format(out, "text")
         blocks = _Blocks()
         try:
             for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):

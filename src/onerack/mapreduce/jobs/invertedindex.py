@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import JobSpec, Section
 
 _BATCH_BYTES = 1 << 20
@@ -45,7 +45,6 @@ class InvertedIndex(BuiltinJob):
         """The same as `map`, for a whole split."""
         from onerack.mapreduce.kernels.postings import posting_table
 
-        self.needs(out, "add_postings", NEEDS_REDUCE)
         table_bytes_max = min(_TABLE_SHARE * context.memory_bytes, TABLE_BYTES_MAX)
         table = posting_table(context.accelerate, min(reader.split.size_bytes, context.memory_bytes // 8))
         names: list[str] = []

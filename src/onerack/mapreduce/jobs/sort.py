@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import Section
 
 _SAMPLE_BLOCKS = 64
@@ -36,7 +36,6 @@ class Sort(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
-        self.needs(out, "add_columns", NEEDS_REDUCE)
         import pyarrow as pa
 
         from onerack.mapreduce.columns import Columns

@@ -31,6 +31,7 @@ class TeraGen(BuiltinJob):
 
     usage: ClassVar[str] = "onerack run teragen ROWS --out DIR, with ROWS a number such as 1000000, 500k, 10m or 1g"
     arguments_count: ClassVar[int] = 1
+    writes: ClassVar[str] = "fixed"
     input_format = InputFormat("fixed", record_bytes=RECORD_BYTES)
     output_format = OutputFormat("fixed")
     reducers = 0
@@ -60,8 +61,6 @@ class TeraGen(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Writes the split's rows."""
-        self.needs(out, "write_raw", "has no reduce: run it without --reduces")
-        self.needs_format(out, "fixed")
         for fragment in reader.split.fragments:
             first = fragment.start // RECORD_BYTES
             end = (fragment.start + fragment.length) // RECORD_BYTES

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader
+from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader
 from onerack.mapreduce.messages import InputFormat, JobSpec, OutputFormat, Section
 
 RECORD_BYTES = 100
@@ -29,6 +29,8 @@ class TeraSort(BuiltinJob):
     """The records of the input in order; equal keys keep their order."""
 
     usage: ClassVar[str] = "onerack run terasort INPUT... --out DIR"
+    writes: ClassVar[str] = "fixed"
+    reads: ClassVar[tuple[str, ...]] = ("fixed",)
     uses_kernels = False
     input_format = InputFormat("fixed", record_bytes=RECORD_BYTES)
     output_format = OutputFormat("fixed")
@@ -59,7 +61,6 @@ class TeraSort(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Sorts the split, block by block."""
-        self.needs(out, "add_rows", NEEDS_REDUCE)
         block_bytes = max(RECORD_BYTES, min(_BLOCK_BYTES, int(_SORT_SHARE * context.memory_bytes)))
         for block in reader.byte_blocks(block_bytes):
             out.add_rows(block.data)

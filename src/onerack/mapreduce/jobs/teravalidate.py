@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from onerack.errors import InputError
 from onerack.mapreduce.context import TaskContext, count
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, BuiltinJob, Out, Reader
+from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader
 from onerack.mapreduce.jobs.terasort import KEY_BYTES, RECORD_BYTES
 from onerack.mapreduce.messages import InputFormat
 
@@ -28,13 +28,13 @@ class TeraValidate(BuiltinJob):
     """rows, checksum and `sorted yes`, a line each."""
 
     usage: ClassVar[str] = "onerack run teravalidate SORTED_DIR --out DIR"
+    reads: ClassVar[tuple[str, ...]] = ("fixed",)
     input_format = InputFormat("fixed", record_bytes=RECORD_BYTES)
     reducers = 1
     counters = ("rows", "checksum")
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """Checks the order within each block, and hands on what the reduce has to compare."""
-        self.needs(out, "add_pairs", NEEDS_REDUCE)
         from onerack.mapreduce.jobs.teragen import checksum
         from onerack.mapreduce.shuffle.rows import first_fall, rows_in
 

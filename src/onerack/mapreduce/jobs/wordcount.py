@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.jobs.door import NEEDS_REDUCE, TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
+from onerack.mapreduce.jobs.door import TABLE_BYTES_MAX, BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.messages import JobSpec
 
 _TABLE_SHARE = 0.3
@@ -39,7 +39,6 @@ class WordCount(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
-        self.needs(out, "add_columns", NEEDS_REDUCE)
         from onerack.mapreduce.kernels.words import word_table
 
         table_bytes_max = min(_TABLE_SHARE * context.memory_bytes, TABLE_BYTES_MAX)
