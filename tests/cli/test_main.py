@@ -145,3 +145,21 @@ def test_closed_standard_streams_are_no_error(closed: str, tmp_path: Path) -> No
 
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False)
     assert sorted(os.listdir(tmp_path / "counts"))[0] == "_SUCCESS"
+
+
+def test_what_the_terminal_cannot_say_fails_no_job(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a b a")
+    program = "from onerack.cli.main import main; main()"
+    words = ["run", "wordcount", "text", "--out", "caf\xe9", "--reduces", "2"]
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert r"caf\xe9/part-00000 \u2026 part-00001" in ended.stdout

@@ -1,7 +1,8 @@
-"""`onerack run` as a user's shell calls it: what the current directory means for the name of a job."""
+"""`onerack run` as a user's shell calls it: what the current directory means, and what goes where."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,3 +31,17 @@ def test_a_dotted_name_is_found_from_the_current_directory(tmp_path: Path, name:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "part-00000").read_text() == "a\t2\nb\t1\n"
+
+
+def test_what_a_job_file_prints_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text("print('loading a model')\ndef map(key, line): yield line, 1\n")
+    (tmp_path / "in.txt").write_text("a\n")
+
+    done = subprocess.run(
+        [sys.executable, "-c", CONSOLE_SCRIPT, "run", "job.py", "in.txt", "--out", "out", "--json"],
+        cwd=tmp_path, env={**os.environ, "ONERACK_HOME": str(tmp_path / "home")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout)["state"] == "done"
+    assert "loading a model" in done.stderr

@@ -6,6 +6,7 @@ out as one message and an exit code (failures.py); anything else is a bug of our
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -68,6 +69,9 @@ def _open_standard_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name or a counter that the terminal's encoding cannot say must not fail a job that is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def execute(words: list[str]) -> int:

@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from onerack.cli import options
@@ -69,7 +70,8 @@ def run(
     arguments, inputs = split_words(job, words or [])
     if is_dotted(job) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # As `python -m` does: a command's own path has only the folder it lies in.
-    with display_for(quiet=quiet) as display:
+    # What a job file prints while it is loaded is no part of the answer.
+    with display_for(quiet=quiet) as display, redirect_stdout(sys.stderr):
         result = mapreduce.run(
             job,
             arguments=[*flags, *arguments],
