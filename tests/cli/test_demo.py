@@ -67,6 +67,10 @@ def test_the_demo_replaces_nothing_of_yours(tmp_path: Path, capsys: pytest.Captu
     assert "--out" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").exists()
 
+    (tmp_path / "_SUCCESS").write_text('{"name": "WordCount"}')  # Another job's output is not the demo's either.
+    assert execute(["demo", "--out", str(tmp_path)]) == 2
+    assert (tmp_path / "thesis.tex").exists()
+
 
 def test_the_saboteur_kills_when_half_of_the_maps_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     job, directory = create_job()

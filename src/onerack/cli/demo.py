@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -36,6 +36,7 @@ Examples:
 """
 
 WORD: Final = re.compile(r"[a-z]+")
+_NAME: Final = "onerack demo"
 _WORKERS_MAX: Final = 4
 _SPLITS_PER_WORKER: Final = 8
 _LOOK_INTERVAL_S: Final = 0.002
@@ -66,7 +67,7 @@ def demo(
     Shows what a job looks like, how fast it is, that a killed worker costs only the task it was running, and that the
     result is the same as that of a plain loop. Takes some seconds and needs nothing but this package.
     """
-    if out.exists() and not (out / "_SUCCESS").exists():
+    if out.exists() and not is_demos_output(out):
         raise OutputExists(f"{out} exists and is not the output of an earlier demo; choose another with --out")
     patterns, files = standard_library()
     size_bytes = sum(path.stat().st_size for path in files)
@@ -77,6 +78,16 @@ def demo(
     result = _count(patterns, out, processes, split_bytes=split_bytes, saboteur=saboteur)
     _tell(result, saboteur, out)
     _prove(result, files)
+
+
+def is_demos_output(out: Path) -> bool:
+    """Whether an earlier demo wrote this, by its mark: no other job's output is replaced unasked."""
+    import msgspec
+
+    with suppress(OSError, msgspec.DecodeError):
+        mark = msgspec.json.decode((out / "_SUCCESS").read_bytes(), type=dict[str, Any])
+        return mark.get("name") == _NAME
+    return False
 
 
 def standard_library() -> tuple[list[str], list[Path]]:
@@ -178,6 +189,7 @@ def _count(patterns: list[str], out: Path, workers: int, *, split_bytes: int, sa
                 workers=workers,
                 split_size=max(split_bytes, 1),
                 overwrite=True,
+                name=_NAME,
                 on_status=on_status,
             )
         finally:
