@@ -210,6 +210,13 @@ def test_directories_that_must_not_be_overwritten(tmp_path: Path, monkeypatch: p
     assert tree(tmp_path) == ["home", "home/work", "home/work/file"]
 
 
+def test_nobody_is_left_in_a_directory_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is the current directory"):
+        open_destination(".", overwrite=False, job="job")
+    assert tree(tmp_path) == []
+
+
 def test_an_output_that_could_not_be_written_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,8 @@ def _check_output(path: str, overwrite: bool) -> None:
     if not os.path.isdir(path):
         raise OutputExists(f"{path}: a file has this name; the output is a directory, choose another name")
     if not _entries(path):
+        if os.path.samefile(path, os.curdir) and not os.path.ismount(path):
+            raise UsageError(f"{path} is the current directory, and the output takes its place; name one that is not")
         return
     if not overwrite:
         raise OutputExists(f"{path}: the output directory exists and is not empty; {OVERWRITE}")
