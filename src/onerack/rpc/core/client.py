@@ -47,6 +47,7 @@ from onerack.runtime.seam import Envelope, NodeId, Output, Tick
 
 SERVER: Final[NodeId] = "server"
 """Where sends go: whichever link is up."""
+_FAILED: Final = int(Status.FAILED)
 SCAN_S: Final = 0.005
 """Open calls are looked through for deadlines at most so often ..."""
 SCAN_S_PER_CALL: Final = 2e-6
@@ -124,24 +125,21 @@ class Answered(msgspec.Struct, frozen=True):
     attachment: Buffer
 
 
-class _Open:
+class _Open(msgspec.Struct, eq=False):
     """An open call."""
 
-    __slots__ = ("attempts", "invoke", "lane", "refusals", "retries", "retry_at", "seq", "session", "unsure")
-
-    def __init__(self, invoke: Invoke, lane: Lane | None) -> None:
-        self.invoke = invoke
-        self.lane = lane
-        self.session = NO_SESSION
-        self.seq = 0
-        self.attempts = 0
-        """Requests that have left in this session."""
-        self.refusals = 0
-        """How many of them were answered with "not executed by this attempt"."""
-        self.unsure = False
-        """A copy of an attempt may exist that no answer accounts for."""
-        self.retries = 0
-        self.retry_at = inf
+    invoke: Invoke
+    lane: Lane | None
+    session: int = NO_SESSION
+    seq: int = 0
+    attempts: int = 0
+    """Requests that have left in this session."""
+    refusals: int = 0
+    """How many of them were answered with "not executed by this attempt"."""
+    unsure: bool = False
+    """A copy of an attempt may exist that no answer accounts for."""
+    retries: int = 0
+    retry_at: float = inf
 
     @property
     def may_have_run(self) -> bool:
@@ -199,26 +197,31 @@ class ClientCore:
     # ------------------------------------------------------------------------------------------------ calls begin
 
     def on_invoke(self, invoke: Invoke, sender: NodeId, now: float) -> None:
-        if len(self._open) >= self._config.in_flight_max:
-            self._give(Outcome(invoke.call, Status.OVERLOADED, cause="overloaded", message="too many calls are open"))
+        opened = self._open
+        if self._refused is not None or len(opened) >= self._config.in_flight_max:
+            self._give(self._turned_away(invoke))
             return
-        if self._refused is not None:
-            self._give(Outcome(invoke.call, Status.REFUSED, cause="unreachable", message=self._refused.reason))
-            return
-        self._budget.deposit()
+        self._budget.calls += 1
         lane = None if invoke.streaming else self._lanes[invoke.mode]
-        call = self._open[invoke.call] = _Open(invoke, lane)
+        call = opened[invoke.call] = _Open(invoke, lane)
         if invoke.deadline_at is not None and invoke.deadline_at < self._scan_at:
             self._scan_at = invoke.deadline_at
         if lane is None:
             if self._link is not None:
                 self._attempt(call, now)
-        elif lane.has_room and self._link is not None and not lane.waiting:
-            self._number(call, lane)
+        elif lane.next_seq <= lane.limit and self._link is not None and not lane.waiting:
+            call.session = lane.session
+            call.seq = lane.next_seq
+            lane.next_seq += 1
             self._attempt(call, now)
         else:
             lane.waiting.append(invoke.call)
             self._advance(lane, now)
+
+    def _turned_away(self, invoke: Invoke) -> Outcome:
+        if self._refused is None:
+            return Outcome(invoke.call, Status.OVERLOADED, cause="overloaded", message="too many calls are open")
+        return Outcome(invoke.call, Status.REFUSED, cause="unreachable", message=self._refused.reason)
 
     def _number(self, call: _Open, lane: Lane) -> None:
         call.session = lane.session
@@ -282,9 +285,14 @@ class ClientCore:
             self._on_session_refused(response, now)
             return
         status = response.status
-        if status <= Status.FAILED:
-            self._finish(call, now)
-            self._give(Outcome(response.call, status, response.body, attachment))
+        if status <= _FAILED:
+            del self._open[response.call]
+            lane = call.lane
+            if lane is not None and call.seq and call.session == lane.session:
+                lane.finish(call.seq)
+                if lane.waiting:
+                    self._advance(lane, now)
+            self._output.applied.append(Outcome(response.call, status, response.body, attachment))
         elif status == Status.REFUSED:
             # It speaks of this attempt; of others, which may be anywhere, it proves nothing.
             call.refusals += 1

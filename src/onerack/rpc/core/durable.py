@@ -69,8 +69,8 @@ class DurableCalls:
         self._log_time = 0.0
         self._ahead_s: float | None = None
         """By how much log time is ahead of `now`; None until this server has a reason to know."""
-        self._proposed: dict[tuple[int, int], list[Attempt]] = {}
-        """Calls on their way through the log, and who waits for them."""
+        self._proposed: dict[tuple[int, int], tuple[Request, list[Attempt]]] = {}
+        """Calls on their way through the log: as they came first, and who waits for them."""
         self._unsessioned: dict[int, Attempt] = {}
         """By a number drawn at random, which stands in the command where others have their sequence number."""
         self._opening: dict[int, Attempt] = {}
@@ -136,16 +136,19 @@ class DurableCalls:
         self, request: Request, session: Session, method: MethodFacts, attempt: Attempt, now: float, stopping: bool
     ) -> None:
         xid = (request.session, request.seq)
-        waiting = self._proposed.get(xid)
-        if waiting is not None:
-            if attempt not in waiting:
+        proposed = self._proposed.get(xid)
+        if proposed is not None:
+            first, waiting = proposed
+            if (first.arguments, first.method) != (request.arguments, request.method):
+                self._desk.answer(attempt, request.session, replies.FALSE_RETRY)
+            elif attempt not in waiting:
                 waiting.append(attempt)
         elif refusal := self._refusal(stopping, frees=session.frees(request)):
             # The attempt still says that its client lives and what may be forgotten: a full memory must not stay full.
             self._keep(session, request.ack, now)
             self._desk.answer(attempt, request.session, refusal)
         else:
-            self._proposed[xid] = [attempt]
+            self._proposed[xid] = (request, [attempt])
             self._propose(self._invoke(request, method, now))
 
     def _request_without_session(
@@ -221,7 +224,7 @@ class DurableCalls:
         if verdict is Verdict.FRESH:
             self._desk.execute(request, command.method)
         elif verdict is not Verdict.RUNNING:
-            for attempt in self._proposed.pop((command.session, command.seq), ()):
+            for attempt in self._take_waiting(command.session, command.seq):
                 self._desk.answer_seen(verdict, session, request, attempt)
 
     def _request_of(self, command: Invoke) -> Request:
@@ -242,12 +245,17 @@ class DurableCalls:
         session = self.sessions.get(request.session)
         assert session is not None, "a session with a running call neither expires nor closes"
         session.finish(request.seq, replies.remembered(reply, self._config.reply_bytes_max))
-        for attempt in self._proposed.pop((request.session, request.seq), ()):
+        for attempt in self._take_waiting(request.session, request.seq):
             self._desk.answer(attempt, request.session, reply)
 
     def _tell(self, command: Invoke, reply: Reply) -> None:
-        for attempt in self._proposed.pop((command.session, command.seq), ()):
+        for attempt in self._take_waiting(command.session, command.seq):
             self._desk.answer(attempt, command.session, reply)
+
+    def _take_waiting(self, session: int, seq: int) -> list[Attempt]:
+        """Whoever waits for this call, which has come back from the log."""
+        proposed = self._proposed.pop((session, seq), None)
+        return [] if proposed is None else proposed[1]
 
     def on_dropped(self, message: Dropped) -> None:
         """A command that may yet be applied, in a later life of the log, is answered by nobody in this one."""

@@ -19,11 +19,12 @@ class Lane:
 
     __slots__ = (
         "_done",
-        "_next_seq",
+        "next_seq",
         "ack",
         "durable",
         "heard_at",
         "lease_s",
+        "limit",
         "opening",
         "session",
         "waiting",
@@ -46,29 +47,32 @@ class Lane:
         self.window = 0
         self.lease_s = 0.0
         self.ack = 0
-        self._next_seq = 1
+        self.limit = 0
+        """The last number that may be given now."""
+        self.next_seq = 1
         self._done: set[int] = set()
 
     def opened(self, session: int, window: int, lease_s: float, now: float) -> None:
         self.session = session
         self.window = window
+        self.limit = self.ack + window
         self.lease_s = lease_s
         self.heard_at = now
         self.opening = None
 
     @property
     def has_room(self) -> bool:
-        return self.session != NO_SESSION and self._next_seq <= self.ack + self.window
+        return self.next_seq <= self.limit
 
     @property
     def is_idle(self) -> bool:
         """Nothing is unacknowledged."""
-        return self.ack == self._next_seq - 1
+        return self.ack == self.next_seq - 1
 
     def take_seq(self) -> int:
         """Requires: `has_room`."""
-        seq = self._next_seq
-        self._next_seq = seq + 1
+        seq = self.next_seq
+        self.next_seq = seq + 1
         return seq
 
     def finish(self, seq: int) -> None:
@@ -82,3 +86,4 @@ class Lane:
             ack += 1
             done.remove(ack)
         self.ack = ack
+        self.limit = ack + self.window

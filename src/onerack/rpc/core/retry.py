@@ -26,13 +26,16 @@ class RetryBudget:
         self._memory_s = config.retry_memory_s
         self._tokens = self._reserve_max
         self._filled_at = now
+        self.calls = 0
+        """Calls that were made since somebody last asked; whoever makes one counts it here."""
 
-    def deposit(self) -> None:
-        """A new call was made."""
-        self._tokens += self._fraction
+    def _deposit(self) -> None:
+        self._tokens += self._fraction * self.calls
+        self.calls = 0
 
     def withdraw(self, now: float) -> bool:
         """Whether a retry may be made now."""
+        self._deposit()
         elapsed_s = max(0.0, now - self._filled_at)
         self._filled_at = now
         # What calls have put in is forgotten after a while; what a second gives is there again after a while.

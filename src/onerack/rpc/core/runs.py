@@ -22,6 +22,11 @@ class MethodFacts(msgspec.Struct, frozen=True):
     """A plain `def`: run at once, in the loop; it cannot be called off."""
     streaming: bool = False
 
+    @property
+    def from_log(self) -> bool:
+        """Whether its calls are decided by the log."""
+        return self.mode is Mode.EXACTLY_ONCE
+
 
 class Parcel(Envelope, frozen=True):
     """A message with an attachment."""

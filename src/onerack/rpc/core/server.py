@@ -33,7 +33,7 @@ from onerack.rpc.core.runs import (
     MethodFacts,
     Parcel,
 )
-from onerack.rpc.core.sessions import Attempt, Reply, Session, Sessions, Verdict, fingerprint_of
+from onerack.rpc.core.sessions import SMALL_BYTES, Attempt, Reply, Session, Sessions, Verdict, fingerprint_of
 from onerack.rpc.messages import (
     Buffer,
     Cancel,
@@ -51,6 +51,9 @@ from onerack.runtime.seam import Envelope, Event, NodeId, Output, Tick
 SESSION_BITS: Final = 62
 SESSIONS_PER_LINK_MAX: Final = 1024
 _OVERDUE: Final = "deadline"
+_AT_MOST_ONCE: Final = int(Mode.AT_MOST_ONCE)
+_EXACTLY_ONCE: Final = int(Mode.EXACTLY_ONCE)
+_FRESH: Final = Verdict.FRESH
 
 
 class ServerCore:
@@ -163,10 +166,10 @@ class ServerCore:
             return
         method = self._methods[request.method]
         mode = request.mode
-        if method.mode == Mode.EXACTLY_ONCE or mode == Mode.EXACTLY_ONCE:
-            self._request_durable(request, method, link, now, attachment)
-        elif mode == Mode.AT_MOST_ONCE and not method.streaming:
+        if mode == _AT_MOST_ONCE and not method.streaming and not method.from_log:
             self._request_once(request, method, link, now, attachment)
+        elif method.from_log or mode == _EXACTLY_ONCE:
+            self._request_durable(request, method, link, now, attachment)
         elif refusal := self._refusal(method):
             self.answer((link, request.call), request.session, refusal)
         else:
@@ -182,15 +185,17 @@ class ServerCore:
             self.answer(attempt, request.session, replies.EXPIRED if known else replies.REBOOTED)
             return
         session.heard_at = now
-        if request.seq not in session.entries and self._refusal(method):
+        if not (self._is_free and method.inline) and request.seq not in session.entries and self._refusal(method):
             # The attempt still says what may be forgotten: a full memory must not stay full.
             session.acknowledge(request.ack)
             if refusal := self._refusal(method, frees=session.frees(request)):
                 self.answer(attempt, request.session, refusal)
                 return
-        mark = fingerprint_of(request.arguments, attachment)
+        arguments = request.arguments
+        small = attachment is None and len(arguments) <= SMALL_BYTES
+        mark = arguments if small else fingerprint_of(arguments, attachment)
         verdict = session.admit(request.seq, request.ack, method.name, mark)
-        if verdict is Verdict.FRESH:
+        if verdict is _FRESH:
             session.entries[request.seq].attached.append(attempt)
             self._start(request, method, link, now, attachment)
         else:
@@ -211,6 +216,11 @@ class ServerCore:
         elif verdict is Verdict.BEYOND:
             self.answer(attempt, session.number, replies.NO_SEQUENCE)
         # FORGOTTEN: nobody waits for it.
+
+    @property
+    def _is_free(self) -> bool:
+        """Nothing keeps a handler that does not wait from being run."""
+        return not self._stopping and self._sessions.ledger.bytes <= self._config.replies_bytes_max
 
     def _refusal(self, method: MethodFacts, *, frees: bool = False) -> Reply | None:
         """Why no new call of this method can be taken now. Nothing is recorded: the same call may come again."""
@@ -250,13 +260,15 @@ class ServerCore:
     def _end(self, execution: Execution, reply: Reply) -> None:
         """Tells everybody who waits for this call how it ended."""
         request = execution.request
-        if execution.request.mode != Mode.AT_MOST_ONCE or self._methods[request.method].streaming:
+        if request.mode != _AT_MOST_ONCE or self._methods[request.method].streaming:
             self.answer((execution.link, request.call), request.session, reply)
             return
         session = self._sessions.get(request.session)
         if session is None:
             return  # Closed meanwhile, by its client.
-        kept = replies.remembered(reply, self._config.reply_bytes_max)
+        kept = reply
+        if reply.attachment is not None or len(reply.body) > self._config.reply_bytes_max:
+            kept = replies.remembered(reply, self._config.reply_bytes_max)
         for attempt in session.finish(request.seq, kept):
             self.answer(attempt, request.session, reply)
 
