@@ -171,6 +171,10 @@ def test_the_size_of_a_table_follows_what_it_holds(collector: Callable[..., Coll
     for start in range(0, 2_000, 200):
         collects.add_pairs([(number, "x" * 10_000) for number in range(start, start + 200)])
     assert 4 <= collects.spills <= 10
+    collects = collector("max", memory_bytes=8 << 20)
+    for start in range(0, 2_000, 200):
+        collects.add_pairs([(number, (number, ["x" * 10_000])) for number in range(start, start + 200)])
+    assert 4 <= collects.spills <= 10
 
 
 def test_the_same_pairs_spill_at_the_same_rows(tmp_path: Path) -> None:

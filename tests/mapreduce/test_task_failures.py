@@ -14,7 +14,8 @@ from onerack.errors import StorageFull
 from onerack.mapreduce.context import count
 from onerack.mapreduce.job import Job
 from onerack.mapreduce.messages import RecordAt, Skip
-from onerack.mapreduce.worker import careful, groups, map_output
+from onerack.mapreduce.worker import attempt, map_output, portions
+from onerack.mapreduce.worker.groups import Replay
 from onerack.mapreduce.worker.probe import read_position
 from tests.mapreduce.sequential_run import SequentialRun, completed, failure, function_job, reduced, write_lines
 
@@ -223,12 +224,19 @@ def test_values_that_cannot_be_serialised(value: object, tmp_path: Path, lines: 
     assert 'values = "pickle"' in found.message
 
 
+def hold_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every pair took too much memory."""
+    monkeypatch.setattr(attempt, "HELD_SHARE", 1 << 60)
+    monkeypatch.setattr(attempt, "PAIRS_FIRST", 1)
+    monkeypatch.setattr(portions, "PAIRS_MAX", 2)
+    monkeypatch.setattr(portions, "PAIRS_FIRST", 2)
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_record_that_emits_too_much_to_hold_back(
     number: int, tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(careful, "HELD_PAIRS_MAX", 3)
-    monkeypatch.setattr(careful, "DRAIN_PAIRS", 2)
+    hold_nothing_back(monkeypatch)
     fails = [False]
 
     def each(key: Any, line: str) -> Iterator[tuple[str, int]]:
@@ -249,6 +257,29 @@ def test_a_record_that_emits_too_much_to_hold_back(
     found = failure(run.map(number=number, tracked=True))
     assert found.record == RecordAt(2, str(lines), 4, "bad")
     assert not found.final
+
+
+@pytest.mark.parametrize("door", ["map", "map_block"])
+def test_a_tracked_attempt_spills_at_the_same_rows(
+    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "HELD_SHARE", 0.01)
+    path = write_lines(tmp_path / "numbers", *map(str, range(60_000)))
+
+    def each(key: Any, line: str) -> Iterator[tuple[str, float]]:
+        yield str(int(line) % 20_000), int(line) / 7
+
+    def block(data: bytes) -> Iterator[tuple[str, float]]:
+        for line in data.decode().splitlines():
+            yield from each(None, line)
+
+    job = function_job(**{door: each if door == "map" else block}, reduce="sum", block_bytes=100_000)
+    run = SequentialRun(job, tmp_path, [path], memory_bytes=4 << 20)
+
+    first, second = completed(run.map()), completed(run.map(number=2, tracked=True))
+
+    assert first.metrics.spills > 2
+    assert [section.extents for section in first.sections] == [section.extents for section in second.sections]
 
 
 def test_a_long_record_is_cut_in_quarantine(tmp_path: Path) -> None:
@@ -496,7 +527,7 @@ def test_a_group_is_tried_again_with_all_its_values(tmp_path: Path, lines: Path)
 def test_a_group_too_large_to_remember_is_left_to_the_next_attempt(
     tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "REMEMBERED_VALUES_MAX", 0)
+    hold_nothing_back(monkeypatch)
     run = SequentialRun(reduce_job(raising(ValueError("no good")), on_error="skip:1"), tmp_path, [lines], reducers=1)
 
     found = failure(run.reduce(run.maps(), number=2, tracked=True))
@@ -505,11 +536,21 @@ def test_a_group_too_large_to_remember_is_left_to_the_next_attempt(
     assert found.record == RecordAt(2, preview="'bad'")
 
 
+def test_values_are_remembered_by_their_size_not_by_their_number(tmp_path: Path) -> None:
+    small, large = Replay(iter(range(10_000)), 1 << 20), Replay(("x" * 1_000 for _ in range(10_000)), 1 << 20)
+
+    for replay in (small, large):
+        assert sum(1 for _ in replay.first()) == 10_000
+    assert list(small.again()) == list(range(10_000))
+    assert not large.is_whole
+
+
 def test_a_group_that_gives_too_much_to_hold_back(
     tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "HELD_PAIRS_MAX", 0)
-    monkeypatch.setattr(groups, "DRAIN_PAIRS", 1)
+    hold_nothing_back(monkeypatch)
+    monkeypatch.setattr(attempt, "PAIRS_FIRST", 0)
+    monkeypatch.setattr(portions, "PAIRS_FIRST", 1)
     run = SequentialRun(reduce_job(raising(ValueError("no good")), on_error="skip:1"), tmp_path, [lines], reducers=1)
 
     found = failure(run.reduce(run.maps(), number=2, tracked=True))

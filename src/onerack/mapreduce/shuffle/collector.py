@@ -163,8 +163,8 @@ class Collector(MapSide):
         if self._combine is not None and self._buffer.size_bytes:
             self._combine_buffer(self._combine)
         if self._table is not None and not self._table.is_empty:
-            states = self._table.drain(self._allow_pickle)
-            self._spread(states, self._placing.of_columns(states))
+            for states in self._table.drain(self._allow_pickle):
+                self._spread(states, self._placing.of_columns(states))
         if self._fold is not None and self._fold.size_bytes:
             folded = self._fold.drain()
             assert folded is not None, "a fold of some size holds rows"

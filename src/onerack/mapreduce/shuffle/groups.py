@@ -28,16 +28,23 @@ from onerack.mapreduce.values import decode_values
 Group = tuple[Any, Iterator[Any]]
 
 
-def group_partition(
+def group_partition(sections: Sequence[Section], **settings: Any) -> Iterator[Group]:
+    """Each key of the partition with its values. `settings`: as for `group_windows`."""
+    for groups in group_windows(sections, **settings):
+        yield from groups
+
+
+def group_windows(
     sections: Sequence[Section],
     *,
     memory_bytes: int,
     scratch: str,
     sorted_by_order: bool,
     accelerate: bool = True,
-) -> Iterator[Group]:
-    """Each key of the partition with its values. Requires: sections in map index order, sorted runs in them.
+) -> Iterator[Iterator[Group]]:
+    """The keys of the partition with their values, as many together as lie in memory together.
 
+    Requires: sections in map index order, sorted runs in them; a window is read to its end before the next.
     Raises: SectionUnreadable: a section is gone or damaged.
     """
     use_one_thread()
@@ -49,9 +56,9 @@ def group_partition(
         window_bytes = window_bytes_of(memory_bytes)
         for found in windows(runs, by_order=sorted_by_order, window_bytes=window_bytes, accelerate=accelerate):
             if isinstance(found, Window):
-                yield from _groups_of_window(found.columns)
+                yield _groups_of_window(found.columns)
             else:
-                yield decode_key(runs[0][0].key_kind, found.raw), _values_of_pieces(found.pieces)
+                yield iter([(decode_key(runs[0][0].key_kind, found.raw), _values_of_pieces(found.pieces))])
 
 
 def _groups_of_window(columns: Columns) -> Iterator[Group]:

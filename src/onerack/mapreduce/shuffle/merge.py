@@ -1,7 +1,7 @@
 """The reduce side's entry: a partition's sections in, keys in increasing order out.
 
     fold_partition     for builtin reducers: columns of distinct keys and their results
-    group_partition    for functions: (key, values) (groups.py)
+    group_partition    for functions: (key, values) (groups.py); `group_windows`: the same, window by window
 
 The idea: states of an associative reducer are hashed together, whatever the order of their keys, and the distinct
 keys are sorted once. When the distinct keys of a partition do not fit into memory the partition is *scattered*: its
@@ -39,11 +39,11 @@ from onerack.mapreduce.shuffle.arrays import (
 from onerack.mapreduce.shuffle.fold import ColumnFold, finish_states
 from onerack.mapreduce.shuffle.format import ShuffleWriter
 from onerack.mapreduce.shuffle.gather import gather
-from onerack.mapreduce.shuffle.groups import group_partition
+from onerack.mapreduce.shuffle.groups import group_partition, group_windows
 from onerack.mapreduce.shuffle.runs import ScratchFiles, SectionRun, read_runs, sorted_runs, window_bytes_of
 from onerack.mapreduce.shuffle.windows import concat_columns, windows
 
-__all__ = ["fold_partition", "group_partition"]
+__all__ = ["fold_partition", "group_partition", "group_windows"]
 
 _NATIVE: Final = (Sum, Count, Min, Max, First)
 _NATIVE_FACTOR: Final = 6

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, cast
@@ -28,6 +28,7 @@ import pyarrow as pa
 from onerack.errors import BadKey, BadPair
 from onerack.mapreduce.canonical import encode_str, encode_tuple, kind_of, mixed_kinds, preview
 from onerack.mapreduce.columns import Array, Columns, KeyKind
+from onerack.mapreduce.footprint import footprint
 from onerack.mapreduce.keys import decode_keys, encode_kind, one_array
 from onerack.mapreduce.reducers import Count, Reducer, Sum, TopK
 from onerack.mapreduce.shuffle.counting import CountTable, count_table
@@ -38,6 +39,8 @@ _KEY_OVERHEAD: Final = 56
 """Header of a str or bytes object, rounded up; other keys are smaller than this altogether."""
 _STATE_OVERHEAD: Final = 16
 _SAMPLE: Final = 64
+_PIECE_BYTES: Final = 8 << 20
+"""Of states that are encoded at once: on the way to columns there are several copies of them."""
 _second: Final = itemgetter(1)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -171,8 +174,7 @@ class PairTable:
         if any(issubclass(kind, np.generic) for kind in set(map(type, values))):
             values = [value.item() if isinstance(value, np.generic) else value for value in values]
         self.reduce.add_values(self.table, keys, values)
-        sample = values[:: max(1, len(values) // _SAMPLE)]
-        self._state_bytes = max(self._state_bytes, sum(map(sys.getsizeof, sample)) // len(sample))
+        self._state_bytes = max(self._state_bytes, footprint(values, _SAMPLE) // len(values))
         self._values_added += len(values)
 
     def _measure(self, kind: KeyKind, fresh_count: int) -> None:
@@ -197,17 +199,20 @@ class PairTable:
                 encode_str(key)
             raise BadKey("a key holds a lone surrogate") from None
 
-    def drain(self, allow_pickle: bool) -> Columns:
-        """All states as columns, in order of first appearance; the table is empty afterwards."""
+    def drain(self, allow_pickle: bool) -> Iterator[Columns]:
+        """All states as columns, piece by piece, in order of first appearance; the table is empty afterwards."""
         assert self.kind is not None, "an empty table is not drained"
         if self._counted is not None:
-            return self._counted.drain()
+            yield self._counted.drain()
+            return
         keys, states = self.reduce.rows(self.table)
         self.table = Counter()
         self._content_bytes = 0
         self._values_added = 0
-        value_kind, values = encode_values(states, allow_pickle)
-        return Columns(self.kind, self._encode_keys(keys), value_kind, values)
+        step = max(1, _PIECE_BYTES // self._state_bytes)
+        for start in range(0, len(keys), step):
+            value_kind, values = encode_values(states[start : start + step], allow_pickle)
+            yield Columns(self.kind, self._encode_keys(keys[start : start + step]), value_kind, values)
 
     def _encode_keys(self, keys: list[Any]) -> Array:
         if self.kind == "tuple":

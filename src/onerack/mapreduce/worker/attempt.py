@@ -14,21 +14,20 @@ import gc
 import random
 import sys
 import zlib
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from onerack.mapreduce.context import TaskContext, running
+from onerack.mapreduce.footprint import footprint
 from onerack.mapreduce.loaded import LoadedJob
 from onerack.mapreduce.messages import AttemptFailed, AttemptId, JobSpec, RunMap, RunReduce
 from onerack.mapreduce.worker.bad_records import BadRecords
 from onerack.mapreduce.worker.failures import failure_of
+from onerack.mapreduce.worker.portions import PAIRS_FIRST, Portions
 from onerack.mapreduce.worker.probe import Probe
 
-DRAIN_PAIRS = 2_048
-"""Pairs that are gathered before they go on. A block of 65,536 costs half as much again on the whole map side: its
-tuples leave the processor's cache and Python's list of free tuples (2,000 of them) before they are used again."""
-HELD_PAIRS_MAX = 262_144
-"""Pairs of one record or group that a tracked attempt holds back."""
+HELD_SHARE = 8
+"""A tracked attempt holds back this part of its memory, in pairs of one record or values of one group."""
 
 Report = TypeVar("Report")
 
@@ -42,6 +41,7 @@ class Attempt:
         self.id: AttemptId = order.attempt
         self.tracked = order.tracked or bool(order.skips)
         self.probe = probe
+        self.portions = Portions()
         self.bad_records = BadRecords(spec, order.skips)
         fragments = spec.splits[self.id.index].fragments if isinstance(order, RunMap) else ()
         self.context = TaskContext(
@@ -53,6 +53,14 @@ class Attempt:
             memory_bytes=spec.memory_bytes,
             accelerate=spec.accelerate,
         )
+
+    @property
+    def held_bytes_max(self) -> int:
+        return self.spec.memory_bytes // HELD_SHARE
+
+    def can_hold(self, pairs: Sequence[Any]) -> bool:
+        """Whether these pairs may be held back until it is known that they are good. A handful always may."""
+        return len(pairs) <= PAIRS_FIRST or footprint(pairs) <= self.held_bytes_max
 
     def counters(self) -> dict[str, int]:
         self.context.settle()

@@ -10,21 +10,22 @@ One by one means: what a record emits is held back until it is through and its p
 and counts become the attempt's. `map_block` and `map_batch` get each record as a block of one.
 
 The rule: the pairs of good records go out in the order of the split, as if the bad ones were not there. A record
-that emits more than `HELD_PAIRS_MAX` pairs cannot be held back; if it fails after that, the attempt does, and names it.
+whose pairs take too much memory cannot be held back; if it fails after that, the attempt does, and names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple
 
 from onerack.mapreduce.context import add_counts
+from onerack.mapreduce.footprint import footprint
 from onerack.mapreduce.inputs.reader import SplitReader
 from onerack.mapreduce.inputs.records import ByteBlock, OnBad, RecordBlock, preview_of
 from onerack.mapreduce.messages import RecordAt
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, HELD_PAIRS_MAX, Attempt
+from onerack.mapreduce.worker.attempt import Attempt
 from onerack.mapreduce.worker.batches import is_table, pairs_of_table
 from onerack.mapreduce.worker.byte_records import byte_records, count_records
 from onerack.mapreduce.worker.emissions import EmissionCheck
@@ -62,6 +63,7 @@ class Careful:
         self._check = EmissionCheck(attempt.spec, attempt.job)
         self._waiting: list[Emitted] = []
         self._waiting_pairs = 0
+        self._waiting_bytes = 0
 
     def run(self, unit: Unit) -> None:
         """One record, as often as it takes. Raises: AttemptEnded: it is bad, and the job allows no more of them."""
@@ -79,7 +81,8 @@ class Careful:
             return
         self._waiting.append(emitted)
         self._waiting_pairs += len(emitted.pairs)
-        if self._waiting_pairs >= WAITING_PAIRS:
+        self._waiting_bytes += footprint(emitted.pairs, looks=2)
+        if self._waiting_pairs >= WAITING_PAIRS or self._waiting_bytes > self._attempt.held_bytes_max:
             self.flush()
 
     def _tried_twice(self, unit: Unit) -> Emitted | None:
@@ -105,11 +108,10 @@ class Careful:
         pairs: list[Any] = []
         let_go = False
         try:
-            emissions = iter(unit.call())
-            while taken := list(islice(emissions, DRAIN_PAIRS)):
+            for taken in self._attempt.portions.of(iter(unit.call())):
                 pairs += as_pairs(taken)
                 self._attempt.probe.emitted += len(taken)
-                if len(pairs) > HELD_PAIRS_MAX:
+                if not self._attempt.can_hold(pairs):
                     self.flush()
                     self._check(pairs)
                     let_go = True
@@ -124,7 +126,7 @@ class Careful:
 
     def flush(self) -> None:
         """Lets the waiting records' pairs through; those that do not pass are bad."""
-        waiting, self._waiting, self._waiting_pairs = self._waiting, [], 0
+        waiting, self._waiting, self._waiting_pairs, self._waiting_bytes = self._waiting, [], 0, 0
         pairs = [pair for emitted in waiting for pair in emitted.pairs]
         try:
             self._check(pairs)
@@ -150,13 +152,14 @@ class Careful:
     def run_whole(self, block: RecordBlock | ByteBlock | Any) -> bool:
         """A block at full speed. False: it failed, or emits too much to hold back; then it left nothing."""
         context, probe = self._attempt.context, self._attempt.probe
+        portions: list[list[Any]] = []
         pairs: list[Any] = []
         try:
-            emissions = iter(_whole(self._attempt, block))
-            while taken := list(islice(emissions, DRAIN_PAIRS)):
-                pairs += as_pairs(taken)
+            for taken in self._attempt.portions.of(iter(_whole(self._attempt, block))):
+                portions.append(as_pairs(taken))
+                pairs += portions[-1]
                 probe.emitted += len(taken)
-                if len(pairs) > HELD_PAIRS_MAX and isinstance(block, RecordBlock):
+                if not self._attempt.can_hold(pairs):
                     context.roll_back()
                     return False
             self._check(pairs)
@@ -164,8 +167,9 @@ class Careful:
             context.roll_back()
             return False
         context.settle()
-        if pairs:
-            self._out.add_pairs(pairs)
+        # As at full speed, portion by portion: a table that spills at other rows would add its floats in another order.
+        for portion in portions:
+            self._out.add_pairs(portion)
         return True
 
 

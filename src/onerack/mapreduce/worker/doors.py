@@ -1,8 +1,8 @@
 """The doors: how the records of a split reach user code, at full speed.
 
 The idea: Python's own loop over a generator costs more than the generator. So the loops here are C's: `map` calls the
-user's function, `chain` runs through what it yields, `islice` and `list` gather some thousand pairs at a time, and no
-line of ours runs in between (the notes, section 7). The price: an exception says nothing about its record.
+user's function, `chain` runs through what it yields, `islice` and `list` gather portions of pairs, and no line of
+ours runs in between (the notes, section 7). The price: an exception says nothing about its record.
 That is what tracked attempts (careful.py) are for.
 
 The rule: a door emits the pairs of all records in the order of the split, and nobody learns less of the progress
@@ -12,11 +12,11 @@ because C does the work: the probe looks at how far the iterator over a block's 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from onerack.mapreduce.inputs.reader import SplitReader
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt
+from onerack.mapreduce.worker.attempt import Attempt
 from onerack.mapreduce.worker.batches import columns_of, is_table
 from onerack.mapreduce.worker.byte_records import count_records
 from onerack.mapreduce.worker.map_output import MapOutput
@@ -25,9 +25,12 @@ from onerack.mapreduce.worker.map_output import MapOutput
 def read_all(attempt: Attempt, reader: SplitReader, out: MapOutput) -> None:
     """Sends every record of the split through the job's door."""
     if attempt.job.door == "map":
-        drain(_record_emissions(attempt, reader), attempt, out)
+        # Block by block: what is gathered at once comes from a bounded piece of the input, however large its records.
+        for calls in _calls(attempt, reader):
+            drain(chain.from_iterable(calls), attempt, out)
     elif attempt.job.door == "map_block":
-        drain(chain.from_iterable(map(attempt.job.map, byte_blocks(attempt, reader))), attempt, out)
+        for data in byte_blocks(attempt, reader):
+            drain(iter(attempt.job.map(data)), attempt, out)
     elif attempt.job.door == "map_batch":
         for batch in counted_batches(attempt, reader):
             drain(iter(attempt.job.map(batch)), attempt, out)
@@ -38,9 +41,9 @@ def read_all(attempt: Attempt, reader: SplitReader, out: MapOutput) -> None:
 
 
 def drain(emissions: Iterator[Any], attempt: Attempt, out: MapOutput) -> None:
-    """Everything that `emissions` gives, in blocks, to `out`."""
+    """Everything that `emissions` gives, in portions, to `out`."""
     probe = attempt.probe
-    while pairs := list(islice(emissions, DRAIN_PAIRS)):
+    for pairs in attempt.portions.of(emissions):
         probe.emitted += len(pairs)
         emit(pairs, out)
 
@@ -53,11 +56,6 @@ def emit(emitted: list[Any], out: MapOutput) -> None:
                 out.add_columns(columns)
     else:
         out.add_pairs(emitted)
-
-
-def _record_emissions(attempt: Attempt, reader: SplitReader) -> Iterator[Any]:
-    """All pairs of all records. The outer chain runs through the pairs of a record, the inner one through records."""
-    return chain.from_iterable(chain.from_iterable(_calls(attempt, reader)))
 
 
 def _calls(attempt: Attempt, reader: SplitReader) -> Iterator[Iterator[Any]]:

@@ -11,18 +11,18 @@ The rule: groups come in increasing order of keys, and a reduce that does not lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice, repeat, starmap
+from itertools import chain, repeat, starmap
 from typing import Any
 
 from onerack.mapreduce.calls import Pairs, ReduceCall, check_pairs
+from onerack.mapreduce.footprint import footprint
 from onerack.mapreduce.inputs.records import PREVIEW_CHARACTERS
 from onerack.mapreduce.messages import RecordAt
 from onerack.mapreduce.outputs.writer import PartWriter
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, HELD_PAIRS_MAX, Attempt
+from onerack.mapreduce.worker.attempt import Attempt
 from onerack.mapreduce.worker.failures import AttemptEnded, failure_of
 
 Group = tuple[Any, Iterator[Any]]
-REMEMBERED_VALUES_MAX = 100_000
 
 
 def each_value(key: Any, values: Iterator[Any]) -> Pairs:
@@ -30,11 +30,13 @@ def each_value(key: Any, values: Iterator[Any]) -> Pairs:
     return zip(repeat(key), values)
 
 
-def reduce_all(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], writer: PartWriter) -> None:
-    """All groups, at full speed."""
-    emissions = chain.from_iterable(starmap(function, _counted(attempt, groups)))
-    while pairs := list(islice(emissions, DRAIN_PAIRS)):
-        write(attempt, pairs, writer)
+def reduce_all(
+    attempt: Attempt, function: ReduceCall, windows: Iterator[Iterator[Group]], writer: PartWriter
+) -> None:
+    """All groups, at full speed. What is gathered at once comes from one window, however large the results."""
+    for groups in windows:
+        for pairs in attempt.portions.of(chain.from_iterable(starmap(function, _counted(attempt, groups)))):
+            write(attempt, pairs, writer)
 
 
 def write(attempt: Attempt, pairs: list[Any], writer: PartWriter, name: str = "reduce") -> None:
@@ -52,21 +54,24 @@ def _counted(attempt: Attempt, groups: Iterator[Group]) -> Iterator[Group]:
 
 
 class Replay:
-    """The values of one group, twice."""
+    """The values of one group, twice, unless they take more than `bytes_max` of memory."""
 
-    def __init__(self, values: Iterator[Any]) -> None:
+    def __init__(self, values: Iterator[Any], bytes_max: int) -> None:
         self._values = values
         self._seen: list[Any] = []
+        self._seen_bytes = 0
+        self._bytes_max = bytes_max
         self.is_whole = True
         """Whether everything that was taken so far is remembered."""
 
     def first(self) -> Iterator[Any]:
         for value in self._values:
-            if len(self._seen) < REMEMBERED_VALUES_MAX:
+            if self.is_whole:
                 self._seen.append(value)
-            else:
-                self.is_whole = False
-                self._seen.clear()
+                self._seen_bytes += footprint([value])
+                if self._seen_bytes > self._bytes_max:
+                    self.is_whole = False
+                    self._seen.clear()
             yield value
 
     def again(self) -> Iterator[Any]:
@@ -74,9 +79,11 @@ class Replay:
         return chain(self._seen, self._values)
 
 
-def reduce_carefully(attempt: Attempt, function: ReduceCall, groups: Iterator[Group], writer: PartWriter) -> None:
+def reduce_carefully(
+    attempt: Attempt, function: ReduceCall, windows: Iterator[Iterator[Group]], writer: PartWriter
+) -> None:
     """All groups, tracked."""
-    for number, (key, values) in enumerate(groups):
+    for number, (key, values) in enumerate(chain.from_iterable(windows)):
         attempt.probe.watch_group(values)
         record = group_at(number, key)
         skip = attempt.bad_records.skip_of(number)
@@ -97,7 +104,7 @@ def _reduce_twice(
     attempt: Attempt, function: ReduceCall, group: Group, record: RecordAt, writer: PartWriter
 ) -> None:
     key, values = group
-    replay = Replay(values)
+    replay = Replay(values, attempt.held_bytes_max)
     try:
         _reduce_one(attempt, function, (key, replay.first()), record, writer)
         return
@@ -122,11 +129,10 @@ def _reduce_one(attempt: Attempt, function: ReduceCall, group: Group, record: Re
     held: list[Any] = []
     let_go = False
     try:
-        emissions = iter(function(*group))
-        while taken := list(islice(emissions, DRAIN_PAIRS)):
+        for taken in attempt.portions.of(iter(function(*group))):
             check_pairs(taken, "reduce")
             held += taken
-            if len(held) > HELD_PAIRS_MAX:
+            if not attempt.can_hold(held):
                 let_go = True
                 write(attempt, held, writer)
                 held = []

@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 from onerack.mapreduce.calls import ReduceCall
@@ -35,8 +35,8 @@ from onerack.mapreduce.messages import (
 from onerack.mapreduce.outputs.writer import PartWriter
 from onerack.mapreduce.reducers import parse_reducer
 from onerack.mapreduce.shuffle.format import SectionUnreadable
-from onerack.mapreduce.shuffle.merge import fold_partition, group_partition
-from onerack.mapreduce.worker.attempt import DRAIN_PAIRS, Attempt, run
+from onerack.mapreduce.shuffle.merge import fold_partition, group_windows
+from onerack.mapreduce.worker.attempt import Attempt, run
 from onerack.mapreduce.worker.careful import Unit, as_pairs, read_carefully
 from onerack.mapreduce.worker.doors import drain, read_all
 from onerack.mapreduce.worker.groups import Group, each_value, group_at, reduce_all, reduce_carefully, write
@@ -139,15 +139,15 @@ def _reduced(attempt: Attempt, sections: list[Section], writer: PartWriter, scra
     elif isinstance(job.reduce, str):
         _folded(attempt, job.reduce, sections, writer, scratch)
     else:
-        groups = _groups(attempt, sections, scratch)
+        groups = _group_windows(attempt, sections, scratch)
         every = reduce_carefully if attempt.tracked else reduce_all
         every(attempt, job.reduce or each_value, groups, writer)
     if job.teardown is not None:
         _write_all(attempt, job.teardown(), writer)
 
 
-def _groups(attempt: Attempt, sections: list[Section], scratch: str) -> Iterator[Group]:
-    return group_partition(
+def _group_windows(attempt: Attempt, sections: list[Section], scratch: str) -> Iterator[Iterator[Group]]:
+    return group_windows(
         sections,
         memory_bytes=attempt.spec.memory_bytes,
         scratch=scratch,
@@ -160,7 +160,7 @@ def group_units(attempt: Attempt, sections: list[Section], function: ReduceCall)
     """The groups of a partition, each as a call to be made before the next is asked for."""
     scratch = shuffle_path(attempt, "scratch")
     os.makedirs(scratch, exist_ok=True)
-    for number, (key, values) in enumerate(_groups(attempt, sections, scratch)):
+    for number, (key, values) in enumerate(chain.from_iterable(_group_windows(attempt, sections, scratch))):
         record = group_at(number, key)
         yield Unit(record, partial(bytes, record.preview, "utf-8"), partial(function, key, values))
 
@@ -181,8 +181,7 @@ def _folded(attempt: Attempt, reduce: str, sections: list[Section], writer: Part
 
 
 def _write_all(attempt: Attempt, emissions: Iterable[Any], writer: PartWriter) -> None:
-    remaining = iter(emissions)
-    while pairs := list(islice(remaining, DRAIN_PAIRS)):
+    for pairs in attempt.portions.of(iter(emissions)):
         write(attempt, as_pairs(pairs), writer, "teardown")
 
 
