@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import random
 import socket
@@ -183,6 +184,74 @@ def test_rename_replaces_and_unlink_removes(place: tuple[Disk, str]) -> None:
     for name in ("a", "b"):
         with pytest.raises(FileNotFoundError):
             disk.read(f"{directory}/{name}")
+
+
+def test_names_are_those_of_one_directory_in_order(place: tuple[Disk, str]) -> None:
+    disk, directory = place
+    disk.make_directory(f"{directory}/sub/deep")
+    disk.make_directory(f"{directory}/sub/deep")
+    assert disk.names(f"{directory}/sub/deep") == []
+    for path in ("b", "a", "sub/x", "sub/deep/y"):
+        disk.open_append(f"{directory}/{path}").append(path.encode())
+    assert [name for name in disk.names(directory) if name != "sub"] == ["a", "b"]
+    assert [name for name in disk.names(f"{directory}/sub") if name != "deep"] == ["x"]
+    assert disk.names(f"{directory}/sub/deep") == ["y"]
+
+
+def test_a_directory_is_private_and_durable_when_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(RealDisk, "sync_directory", lambda self, path: synced.append(path))
+    RealDisk().make_directory(f"{tmp_path}/one/two")
+    assert synced == [f"{tmp_path}", f"{tmp_path}/one"]
+    assert (tmp_path / "one/two").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_is_held_by_one_until_it_lets_go(place: tuple[Disk, str]) -> None:
+    disk, directory = place
+    lock = disk.lock(f"{directory}/lock")
+    with pytest.raises(UsageError, match="lock is held by another process"):
+        disk.lock(f"{directory}/lock")
+    disk.lock(f"{directory}/other").close()
+    lock.close()
+    lock.close()
+    disk.lock(f"{directory}/lock").close()
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    program = f"from onerack.runtime.real import RealDisk\nlock = RealDisk().lock({path!r})\nprint(flush=True)\ninput()"
+    source = str(Path(__file__).parents[2] / "src")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program], env={"PYTHONPATH": source}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(UsageError, match="must end first"):
+            RealDisk().lock(path)
+        holder.kill()
+    RealDisk().lock(path).close()
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(UsageError, match="a file system with locks"):
+        RealDisk().lock(str(tmp_path / "lock"))
+
+
+def test_a_disk_without_room_for_another_name_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageFull, match="log"):
+        RealDisk().open_append(str(tmp_path / "log"))
+    with pytest.raises(StorageFull, match="other"):
+        RealDisk().rename(str(tmp_path / "log"), str(tmp_path / "other"))
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from onerack.errors import UsageError
 from onerack.sim.disk import SimDisk, SimHalt
 from onerack.sim.env import SimClock
 from onerack.sim.loop import Standstill, simulate
@@ -170,3 +171,26 @@ def test_after_a_failed_sync_the_bytes_are_gone_though_the_next_sync_succeeds() 
         file.sync()
     file.sync()
     assert disk.read("/d/log") == b"one"
+
+
+def test_locks_end_with_the_process_or_the_machine() -> None:
+    disk = SimDisk(random.Random(1))
+    file = disk.open_append("/d/log")
+    file.append(b"not synced")
+    first = disk.lock("/d/lock")
+    disk.kill()
+    assert disk.read("/d/log") == b"not synced", "the kernel lives on"
+    disk.lock("/d/lock")
+    first.close()
+    with pytest.raises(UsageError, match="held by another process"):
+        disk.lock("/d/lock")
+    disk.crash()
+    disk.lock("/d/lock")
+
+
+def test_a_process_that_ends_in_a_thread_ends_whoever_waits_for_it() -> None:
+    disk = SimDisk(random.Random(1))
+    disk.syncs_until_failure = 0
+    file = disk.open_append("/d/log")
+    with pytest.raises(SimHalt):
+        simulate(asyncio.to_thread(file.sync))

@@ -73,6 +73,12 @@ class AppendFile(Protocol):
     def close(self) -> None: ...
 
 
+class Lock(Protocol):
+    """Something that one process holds and all others do not, until `close` or until the process ends."""
+
+    def close(self) -> None: ...
+
+
 class Disk(Protocol):
     def open_append(self, path: str) -> AppendFile:
         """Opens the file for appending; makes it if it is not there."""
@@ -86,6 +92,15 @@ class Disk(Protocol):
     def unlink(self, path: str) -> None: ...
 
     def sync_directory(self, path: str) -> None: ...
+
+    def make_directory(self, path: str) -> None:
+        """Makes it, and those above it, if they are not there; they are durable when this returns."""
+
+    def names(self, directory: str) -> Sequence[str]:
+        """What is in the directory, in order of the names."""
+
+    def lock(self, path: str) -> Lock:
+        """Makes the file if it is not there, and holds it. Raises: UsageError: somebody else does."""
 
 
 class Journal(Protocol):

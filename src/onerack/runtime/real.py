@@ -10,11 +10,13 @@ fsync says that all is well, so retrying would turn lost data into acknowledged 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from onerack.codec import FrameDecoder, encode_frame
 from onerack.errors import UsageError, storing
@@ -165,7 +167,8 @@ class RealAppendFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with storing(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def append(self, content: bytes) -> None:
         rest = memoryview(content)
@@ -186,6 +189,26 @@ class RealAppendFile:
             self._descriptor = -1
 
 
+class RealLock:
+    """A lock (flock) on a file. The kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, path: str) -> None:
+        with storing(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            if isinstance(error, BlockingIOError):
+                raise UsageError(f"{path} is held by another process, which must end first") from error
+            raise UsageError(f"{path} cannot be locked ({error.strerror}); choose a file system with locks") from error
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
 class RealDisk:
     """The local file system."""
 
@@ -197,7 +220,8 @@ class RealDisk:
             return file.read()
 
     def rename(self, source: str, target: str) -> None:
-        os.replace(source, target)
+        with storing(target):
+            os.replace(source, target)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
@@ -210,6 +234,21 @@ class RealDisk:
             halt(f"fsync of the directory {path} failed ({error.strerror})")
         finally:
             os.close(descriptor)
+
+    def make_directory(self, path: str) -> None:
+        if os.path.isdir(path):
+            return
+        parent = os.path.dirname(os.path.abspath(path))
+        self.make_directory(parent)
+        with storing(path), suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        self.sync_directory(parent)
+
+    def names(self, directory: str) -> Sequence[str]:
+        return sorted(os.listdir(directory))
+
+    def lock(self, path: str) -> RealLock:
+        return RealLock(path)
 
 
 class FileJournal:

@@ -11,8 +11,9 @@ that all is well; so a process that goes on after the failure is found out.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from onerack.errors import StorageFull
+from onerack.errors import StorageFull, UsageError
 
 
 class SimHalt(BaseException):
@@ -46,6 +47,20 @@ class SimAppendFile:
         return
 
 
+class SimLock:
+    """Held until it is closed, or until the process or the machine ends."""
+
+    def __init__(self, held: set[str], path: str) -> None:
+        if path in held:
+            raise UsageError(f"{path} is held by another process, which must end first")
+        held.add(path)
+        self._held = held
+        self._path = path
+
+    def close(self) -> None:
+        self._held.discard(self._path)
+
+
 class SimDisk:
     """One machine's files. Whoever inflicts faults sets `capacity_bytes` and `syncs_until_failure`."""
 
@@ -56,6 +71,7 @@ class SimDisk:
         self._chance = chance
         self._names: dict[str, _Content] = {}
         self._durable_names: dict[str, _Content] = {}
+        self._held: set[str] = set()
 
     @property
     def room(self) -> int:
@@ -89,6 +105,15 @@ class SimDisk:
             else:
                 del self._durable_names[name]
 
+    def make_directory(self, path: str) -> None:
+        """Directories are nothing but the beginnings of names here."""
+
+    def names(self, directory: str) -> Sequence[str]:
+        return sorted(name.rpartition("/")[2] for name in self._names if name.rpartition("/")[0] == directory)
+
+    def lock(self, path: str) -> SimLock:
+        return SimLock(self._held, path)
+
     def sync(self, content: _Content) -> None:
         try:
             self._count_sync()
@@ -98,8 +123,13 @@ class SimDisk:
         content.durable += content.pending
         content.pending = b""
 
+    def kill(self) -> None:
+        """The process ends, the machine does not: files stay as they are, durable or not."""
+        self._held = set()
+
     def crash(self) -> None:
         """Power is lost; what is there afterwards is durable."""
+        self.kill()
         if self._chance.random() < 0.5:
             self._names = dict(self._durable_names)
         self._durable_names = dict(self._names)

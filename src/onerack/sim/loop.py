@@ -14,6 +14,8 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
+from onerack.sim.disk import SimHalt
+
 T = TypeVar("T")
 
 EXECUTOR_S: Final = 0.001
@@ -71,7 +73,7 @@ def _settle(done: asyncio.Future[T], func: Callable[..., T], args: tuple[Any, ..
         return
     try:
         done.set_result(func(*args))
-    except Exception as error:
+    except (Exception, SimHalt) as error:
         done.set_exception(error)
 
 
