@@ -545,6 +545,18 @@ def test_values_are_remembered_by_their_size_not_by_their_number(tmp_path: Path)
     assert not large.is_whole
 
 
+def test_values_that_fail_on_their_way_are_not_missing_the_second_time() -> None:
+    def values() -> Iterator[int]:
+        yield 1
+        raise MemoryError
+
+    replay = Replay(values(), 1 << 20)
+    with pytest.raises(MemoryError):
+        list(replay.first())
+
+    assert not replay.is_whole
+
+
 def test_a_group_that_gives_too_much_to_hold_back(
     tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,16 +62,25 @@ class Replay:
         self._seen_bytes = 0
         self._bytes_max = bytes_max
         self.is_whole = True
-        """Whether everything that was taken so far is remembered."""
+        """Whether everything that was taken so far is remembered, and the rest can still be had."""
 
     def first(self) -> Iterator[Any]:
-        for value in self._values:
-            if self.is_whole:
+        remembers = True
+        while True:
+            # An error on the way to the next value ends the iterator for good: what it still had is lost to `again`.
+            self.is_whole = False
+            try:
+                value = next(self._values)
+            except StopIteration:
+                self.is_whole = remembers
+                return
+            if remembers:
                 self._seen.append(value)
                 self._seen_bytes += footprint([value])
                 if self._seen_bytes > self._bytes_max:
-                    self.is_whole = False
+                    remembers = False
                     self._seen.clear()
+            self.is_whole = remembers
             yield value
 
     def again(self) -> Iterator[Any]:
