@@ -348,13 +348,14 @@ class ClientCore:
         self._finish(call, now)
 
     def on_close(self, message: Close, sender: NodeId, now: float) -> None:
+        for lane in (self._volatile, self._durable):
+            lane.waiting.clear()  # First: a call that ends makes room for one that waits, which would leave now.
         for call in list(self._open.values()):
             self._end_unknown(call, now, "closed", "the client was closed")
         for lane in (self._volatile, self._durable):
             if lane.session != NO_SESSION and self._link is not None:
                 self._send(CloseSession(lane.session))
             lane.reset()
-            lane.waiting.clear()
         self._scan_at = inf
 
     # ------------------------------------------------------------------------------------------------ sessions
