@@ -475,6 +475,8 @@ class ClientCore:
         """Looks through the open calls. How often is bounded, so a deadline may be noticed some milliseconds late."""
         if now < self._scan_at:
             return
+        # Attempts that are made on the way say by when to look again.
+        self._scan_at = inf
         earliest = inf
         for call in list(self._open.values()):
             deadline_at = call.invoke.deadline_at
@@ -484,8 +486,6 @@ class ClientCore:
             if call.retry_at <= now:
                 self._again(call, now)
             earliest = min(earliest, call.retry_at, inf if deadline_at is None else deadline_at)
-        # Attempts made in this very scan, and sessions, have said by when to look again.
-        self._scan_at = inf
         for lane in (self._volatile, self._durable):
             self._keep(lane, now)
         if earliest < inf:
