@@ -285,7 +285,7 @@ class ClientCore:
             self._on_session_refused(response, now)
             return
         status = response.status
-        if status <= _FAILED:
+        if 0 <= status <= _FAILED:
             del self._open[response.call]
             lane = call.lane
             if lane is not None and call.seq and call.session == lane.session:
@@ -306,9 +306,11 @@ class ClientCore:
             fault = _fault(response)
             self._finish(call, now)
             self._give(Outcome(response.call, None, response.body, cause=fault.cause, message=fault.message))
-        else:
+        elif status in (Status.REBOOTED, Status.EXPIRED) and call.lane is not None:
             call.refusals += 1
             self._session_lost(call, now, "rebooted" if status == Status.REBOOTED else "expired")
+        else:
+            self._end_unknown(call, now, "malformed", f"the server's answer has the status {status}")
 
     def _finish(self, call: _Open, now: float) -> None:
         """The call is over: its number is behind it, and there is room for another."""
