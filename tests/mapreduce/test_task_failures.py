@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,47 @@ def test_a_record_that_emits_too_much_to_hold_back(
     found = failure(run.map(number=number, tracked=True))
     assert found.record == RecordAt(2, str(lines), 4, "bad")
     assert not found.final
+
+
+class AddsUp(Job):
+    """A map that adds up on itself; what it gives comes out at the end."""
+
+    on_error = "skip:2"
+    reduce = "sum"
+    unsendable = False
+
+    def setup(self) -> None:
+        self.seen = Counter[str]()
+
+    def map(self, key: Any, line: str) -> Iterator[tuple[str, Any]]:
+        self.seen[line] += 1
+        if line == "bad":
+            if not self.unsendable:
+                raise ValueError("no good")
+            yield "unsendable", threading.Lock()
+
+    def teardown(self) -> Iterator[tuple[str, int]]:
+        yield from self.seen.items()
+
+
+class AddsUpUnsendables(AddsUp):
+    unsendable = True
+
+
+@pytest.mark.parametrize("job", [AddsUp, AddsUpUnsendables])
+def test_a_bad_record_leaves_nothing_on_a_job_that_adds_up(job: type[Job], tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(job, tmp_path, [lines], reducers=1)
+
+    # Nothing is called twice in one attempt: the record that fails ends it, and is named.
+    for number in (2, 3):
+        found = failure(run.map(number=number, tracked=True))
+        assert found.record is not None
+        assert (found.record.number, found.final) == (2, False)
+    skips = tuple(Skip(RecordAt(number), "failed twice") for number in (2, 4))
+    report = completed(run.map(number=4, tracked=True, skips=skips))
+
+    assert run.lines_of(run.reduces([report])[0].parts[0].path) == ["a\t1", "b\t1", "c\t1", "d\t1"]
+    assert [each.record.number for each in report.quarantined] == [2, 4]
 
 
 @pytest.mark.parametrize("door", ["map", "map_block"])

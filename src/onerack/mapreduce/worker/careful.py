@@ -9,6 +9,10 @@ a record, the probe notes it where the master finds it.
 One by one means: what a record emits is held back until it is through and its pairs were checked; only then do pairs
 and counts become the attempt's. `map_block` and `map_batch` get each record as a block of one.
 
+A job with a `teardown` adds up on itself, and what a failed call has added there cannot be undone. Such a job goes one
+by one from the second attempt on and nothing is called twice in an attempt: the record that fails is named, and when
+it has failed so twice the master has it passed over by an attempt with a fresh job object.
+
 The rule: the pairs of good records go out in the order of the split, as if the bad ones were not there. A record
 whose pairs take too much memory cannot be held back; if it fails after that, the attempt does, and names it.
 """
@@ -91,7 +95,8 @@ class Careful:
             return self._tried(unit)
         except AttemptEnded:
             raise
-        except BaseException:
+        except BaseException as error:
+            self._end_if_it_adds_up(unit, error)
             # Nothing is kept of the first failure: if it was an accident, it is over; if not, it comes again.
             self._attempt.context.roll_back()
         try:
@@ -103,6 +108,11 @@ class Careful:
             self.flush()  # Records before this one come first, also in the quarantine.
             self._attempt.bad_records.failed(unit.record, unit.raw(), error)
             return None
+
+    def _end_if_it_adds_up(self, unit: Unit, error: BaseException) -> None:
+        """Raises: AttemptEnded: the failed call may have left something on the job's object."""
+        if self._attempt.job.teardown is not None:
+            raise AttemptEnded(failure_of(error, unit.record)) from error
 
     def _tried(self, unit: Unit) -> Emitted:
         pairs: list[Any] = []
@@ -145,6 +155,7 @@ class Careful:
         try:
             self._check(emitted.pairs)
         except Exception as error:
+            self._end_if_it_adds_up(emitted.unit, error)
             self._attempt.bad_records.failed(emitted.unit.record, emitted.unit.raw(), error)
             return False
         return True
@@ -187,7 +198,9 @@ def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> Non
         return
     careful = Careful(attempt, out)
     number = 0
-    one_by_one = attempt.id.number >= BY_RECORDS_FROM or attempt.bad_records.has_skips
+    one_by_one = (
+        attempt.id.number >= BY_RECORDS_FROM or attempt.bad_records.has_skips or attempt.job.teardown is not None
+    )
     for block in _blocks(attempt, reader, attempt.bad_records.on_bad):
         size = _size_of(attempt, block)
         records_in = attempt.probe.records_in
