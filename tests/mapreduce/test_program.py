@@ -329,3 +329,14 @@ def test_the_search_path_travels_without_what_is_there_already(tmp_path: Path) -
     assert sys.path[0] == str(tmp_path)
     assert [folder for folder in sys.path if folder in before] == before
     assert all(os.path.isabs(folder) for folder in program.search_path)
+
+
+def test_functions_that_refer_to_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onerack.mapreduce.program.PAYLOAD_BYTES_MAX", 100_000)
+    table = bytes(200_000)
+
+    def each(key: Any, line: str) -> Any:
+        yield table[len(line)], 1
+
+    with pytest.raises(UsageError, match=r"at most 97.7 KB go to the workers"):
+        program_of(function_job(map=each, reduce="sum"))

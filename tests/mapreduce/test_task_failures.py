@@ -15,7 +15,7 @@ from onerack.errors import StorageFull
 from onerack.mapreduce.context import count
 from onerack.mapreduce.job import Job
 from onerack.mapreduce.messages import RecordAt, Skip
-from onerack.mapreduce.worker import attempt, map_output, portions
+from onerack.mapreduce.worker import attempt, bad_records, map_output, portions
 from onerack.mapreduce.worker.groups import Replay
 from onerack.mapreduce.worker.probe import read_position
 from tests.mapreduce.sequential_run import SequentialRun, completed, failure, function_job, reduced, write_lines
@@ -258,6 +258,17 @@ def test_a_record_that_emits_too_much_to_hold_back(
     found = failure(run.map(number=number, tracked=True))
     assert found.record == RecordAt(2, str(lines), 4, "bad")
     assert not found.final
+
+
+def test_all_bad_records_of_an_attempt_together_fit_into_its_report(
+    tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bad_records, "RAW_BYTES_MAX", 5)
+    run = SequentialRun(job_that_fails(raising(ValueError("no good")), on_error="skip:2"), tmp_path, [lines])
+
+    report = completed(run.map(number=2, tracked=True))
+
+    assert [each.raw for each in report.quarantined] == [b"bad", b"ba"]
 
 
 class AddsUp(Job):

@@ -16,10 +16,10 @@ import pytest
 from onerack.codec import encode_frame
 from onerack.config import MIB
 from onerack.errors import ProtocolError
-from onerack.mapreduce.messages import AttemptId
+from onerack.mapreduce.messages import AttemptFailed, AttemptId, FromWorker, MapCompleted
 from onerack.mapreduce.worker import death, limits
 from onerack.mapreduce.worker.channel import Channel
-from onerack.mapreduce.worker.main import AttemptLog
+from onerack.mapreduce.worker.main import AttemptLog, Worker
 from onerack.mapreduce.worker.orders import Exited, Fork, Forked, FromNursery, Kill, Stop, ToNursery
 
 Ends = tuple[Channel[FromNursery], Channel[ToNursery]]
@@ -232,3 +232,17 @@ def test_a_log_that_user_code_has_removed_is_no_error(tmp_path: Path) -> None:
     log.close()
 
     assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_a_report_that_cannot_be_sent_is_a_failure_that_says_so() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(theirs, Fork("w1", "", 1.0))
+        attempt = AttemptId("j", "map", 0, 1)
+        worker._report(attempt, MapCompleted("w1", attempt, (), counters={"huge": 1 << 80}))
+
+        report = Channel[AttemptFailed](ours, FromWorker).receive()
+
+    assert isinstance(report, AttemptFailed)
+    assert report.failure.final
+    assert "cannot be sent" in report.failure.message

@@ -23,13 +23,17 @@ from contextvars import ContextVar
 from types import CodeType, ModuleType
 from typing import Any, ClassVar
 
+from onerack.config import MIB
 from onerack.errors import UsageError
 from onerack.mapreduce.context import in_task
 from onerack.mapreduce.job import Job
 from onerack.mapreduce.loaded import DOORS, LoadedJob, normalise, stages_of
 from onerack.mapreduce.messages import Program
+from onerack.mapreduce.sizes import format_size
 from onerack.mapreduce.worker.traceback import user_traceback
 
+PAYLOAD_BYTES_MAX = 48 * MIB
+"""Of a pickled job, which goes to every worker in one message together with the list of the input's pieces."""
 SHIPPED_SOURCE_CHARS_MAX = 4_000_000
 """Lines of notebook cells that go along for tracebacks; beyond, tracebacks do without them."""
 
@@ -176,6 +180,12 @@ def _pickled(job: object) -> Program:
             f"{name} cannot be sent to the workers: {error}. What a worker needs besides plain values "
             "(connections, locks, models) is best made in setup()"
         ) from error
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise UsageError(
+            f"{name} is {format_size(len(payload))} with all that its functions refer to; at most "
+            f"{format_size(PAYLOAD_BYTES_MAX)} go to the workers. Put large data into a file (files=, side_file), or "
+            "make it in setup()"
+        )
     return Program("pickle", name, payload=payload, search_path=_search_path())
 
 

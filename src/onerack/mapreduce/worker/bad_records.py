@@ -21,6 +21,9 @@ from onerack.mapreduce.messages import JobSpec, Quarantined, RecordAt, Skip
 from onerack.mapreduce.worker.failures import AttemptEnded, bad_record, message_of
 from onerack.mapreduce.worker.traceback import user_traceback
 
+RAW_BYTES_MAX = 16 << 20
+"""Of all records that one attempt sets aside: they travel in its report. What is more than that is cut."""
+
 
 class BadRecords:
     """The bad records of one attempt."""
@@ -29,6 +32,7 @@ class BadRecords:
         self._skip_max = spec.skip_max
         self._raw_bytes_max = spec.config.quarantine_record_bytes_max
         self._skips = {skip.record.number: skip for skip in skips}
+        self._raw_bytes_left = RAW_BYTES_MAX
         self.quarantined: list[Quarantined] = []
 
     @property
@@ -74,4 +78,6 @@ class BadRecords:
         self._set_aside(record, raw, reason)
 
     def _set_aside(self, record: RecordAt, raw: bytes, traceback: str) -> None:
-        self.quarantined.append(Quarantined(record, raw[: self._raw_bytes_max], traceback))
+        kept = raw[: min(self._raw_bytes_max, self._raw_bytes_left)]
+        self._raw_bytes_left -= len(kept)
+        self.quarantined.append(Quarantined(record, kept, traceback))

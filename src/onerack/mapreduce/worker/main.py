@@ -23,7 +23,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from onerack.errors import UsageError
+from onerack.errors import ProtocolError, UsageError
 from onerack.mapreduce.loaded import LoadedJob
 from onerack.mapreduce.messages import (
     AttemptFailed,
@@ -102,7 +102,15 @@ class Worker:
             log.close()
         with self._reporting:
             self._running = None
+            self._report(order.attempt, report)
+
+    def _report(self, attempt: AttemptId, report: FromWorker) -> None:
+        try:
             self._channel.send(report)
+        except (ProtocolError, OverflowError, UnicodeError) as error:
+            # Too long for a frame, or a counter beyond 64 bits: no other attempt will have less to say.
+            failure = Failure("program", f"what the task has to report cannot be sent: {error}", final=True)
+            self._channel.send(AttemptFailed(self.name, attempt, failure))
 
     def _attempt(self, spec: JobSpec, order: RunMap | RunReduce) -> FromWorker:
         """Runs one attempt to its report. `run_map` and `run_reduce` turn every failure of user code into one."""
