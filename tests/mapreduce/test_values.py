@@ -170,3 +170,22 @@ def test_examples_that_msgpack_alone_would_forget() -> None:
     ]  # fmt: skip
     decoded = decode_values(*encode_values(values))
     assert [repr(value) for value in decoded] == [repr(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (decimal.Decimal("1.5"), decimal.Decimal("1.50")),
+        (decimal.Decimal("0"), decimal.Decimal("-0.00")),
+        (decimal.Decimal("1E+3"), decimal.Decimal("1000")),
+        (
+            datetime.datetime(2024, 1, 1, 12, tzinfo=datetime.UTC),
+            datetime.datetime(2024, 1, 1, 13, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        ),
+        ((1, decimal.Decimal("2.0")), (1, decimal.Decimal("2"))),
+    ],
+)
+def test_equal_values_have_one_identity_however_they_are_written(one: object, other: object) -> None:
+    assert one == other
+    assert plain.identity(one) == plain.identity(other)
+    assert plain.identity(one) != plain.identity([one])

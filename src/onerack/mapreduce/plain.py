@@ -19,6 +19,7 @@ import fractions
 import struct
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -237,4 +238,18 @@ def _arranged(value: Any) -> Any:
         return [b"\x71" if isinstance(value, list) else b"\x72", [_arranged(item) for item in value]]
     if type(value) in KINDS:
         return identity(value)
-    return encode(value)
+    return encode(_one_form(value))
+
+
+def _one_form(value: Any) -> Any:
+    """One object for values that are equal and only written in different ways: 1.5 and 1.50, a moment in two zones."""
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        sign, digits, exponent = value.as_tuple()
+        kept = len("".join(map(str, digits)).rstrip("0"))
+        if not kept:
+            return decimal.Decimal(0)
+        return decimal.Decimal((sign, digits[:kept], int(exponent) + len(digits) - kept))
+    if isinstance(value, datetime.datetime):
+        with suppress(OverflowError):  # At the ends of time there is no other zone.
+            return value.replace(fold=0) if value.tzinfo is None else value.astimezone(datetime.UTC)
+    return value
