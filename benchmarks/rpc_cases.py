@@ -96,10 +96,10 @@ def bulk(setting: Setting) -> list[Case]:
                 setting.peer(large, "onerack_peer", "bulk", setting.loop, callers=2, size_bytes=64 * MIB),
                 setting.peer("raw TCP, buffer of 1 MiB", "raw_tcp", "bulk", variant="1MiB"),
                 setting.peer("raw TCP, buffer of 256 KiB", "raw_tcp", "bulk", variant="256KiB"),
-                *setting.on_both_loops("grpc.aio", "grpc_aio", "bulk", callers=4),
+                *setting.on_both_loops("grpc.aio", "grpc_aio", "bulk", callers=IN_FLIGHT),
                 *setting.on_both_loops("streaming grpc.aio", "grpc_aio", "bulk", variant="stream"),
-                setting.peer("grpcio", "grpc_sync", "bulk", callers=4),
-                setting.peer("rpyc", "rpyc_peer", "bulk", callers=4),
+                setting.peer("grpcio", "grpc_sync", "bulk", callers=IN_FLIGHT),
+                setting.peer("rpyc", "rpyc_peer", "bulk", callers=IN_FLIGHT),
             ),
             (
                 Bar("at least 1.0x blocking sockets", 1.0, ("raw TCP",), "gb_per_s", ours, at_least=True),
