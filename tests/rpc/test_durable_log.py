@@ -552,6 +552,50 @@ def test_a_process_that_ends_while_it_writes_a_snapshot_is_found_out() -> None:
     assert recover(disk, DIRECTORY).commands == [b"first"]
 
 
+def test_a_log_that_halts_keeps_its_lock_until_its_snapshot_is_written() -> None:
+    disk = SimDisk(random.Random(1))
+
+    async def story() -> None:
+        log, machine = open_log(disk, snapshot_after_bytes=1), Ledger()
+        await log.start(machine)
+        log.propose(b"first")
+        await until(lambda: bool(machine.commands))
+        with failing(Segment, "append", OSError(errno.EIO, "Input/output error")):
+            log.propose(b"second")
+            await asyncio.sleep(0.0001)
+            assert log.failure is not None
+            with pytest.raises(UsageError):
+                disk.lock(f"{DIRECTORY}/lock")
+            with pytest.raises(OSError, match="Input/output error"):
+                await log.close()
+        assert disk.names(DIRECTORY) == ["log-0000000000000002", "snapshot-0000000000000001"]
+        disk.lock(f"{DIRECTORY}/lock").close()
+
+    simulate(story())
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_whoever_is_cancelled_writes_no_more(in_thread: bool) -> None:
+    """So a simulated machine dies: its tasks are cancelled, and no thread of it works on."""
+    disk = SimDisk(random.Random(1))
+
+    async def story() -> None:
+        log, machine = open_log(disk, in_thread=in_thread, snapshot_after_bytes=1), Ledger()
+        await log.start(machine)
+        log.propose(b"first")
+        await until(lambda: bool(machine.commands))
+        log.propose(b"second")
+        await asyncio.sleep(0.0001)
+        assert log._writer is not None
+        log._writer.cancel()
+        disk.crash()
+        found = recover(disk, DIRECTORY)
+        await asyncio.sleep(1)
+        assert recover(disk, DIRECTORY) == found
+
+    simulate(story())
+
+
 # ------------------------------------------------------------------------------------------------ the volatile log
 
 

@@ -21,6 +21,7 @@ Source: Gray & Reuter, Transaction Processing (1993), section 9.4 (group commit)
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -54,7 +55,7 @@ class LocalLog:
 
     def __init__(
         self,
-        directory: str,
+        directory: str | os.PathLike[str],
         *,
         config: RpcConfig | None = None,
         disk: Disk | None = None,
@@ -71,7 +72,7 @@ class LocalLog:
         """Commands in them."""
         self.snapshots = 0
         """Snapshots written in this life."""
-        self._directory = directory.rstrip("/")
+        self._directory = os.fspath(directory).rstrip("/")
         self._config = config or RpcConfig()
         self._disk = disk or RealDisk()
         self._in_thread = in_thread
@@ -108,6 +109,8 @@ class LocalLog:
         try:
             recovered = await asyncio.get_running_loop().run_in_executor(None, self._open)
             await self._replay(recovered)
+        except asyncio.CancelledError:
+            raise  # A thread may still be at work on the files, as in `_write`.
         except BaseException:
             self._let_go()
             raise
@@ -164,11 +167,12 @@ class LocalLog:
             while not (self._closing and not self._waiting and self._snapshotting is None):
                 await self._turn()
         except asyncio.CancelledError:
-            # The loop ends. A thread may still be at work on the files: they are closed with the process.
+            # The loop ends. A thread may still be at work on the files: they, and the lock, are let go by the kernel.
+            if self._snapshotting is not None:
+                self._snapshotting.cancel()
             raise
         except BaseException as failure:
-            self._let_go()
-            self._halt(failure)
+            await self._halt(failure)
             raise
         self._let_go()
 
@@ -231,8 +235,13 @@ class LocalLog:
         for command in dropped:
             self._machine.dropped(command, NotExecuted(f"the command was not stored: {full}", cause="storage"))
 
-    def _halt(self, failure: BaseException) -> None:
+    async def _halt(self, failure: BaseException) -> None:
         self.failure = failure
+        if self._snapshotting is not None:
+            if not isinstance(failure, Exception):
+                self._snapshotting.cancel()
+            await asyncio.wait([self._snapshotting])
+        self._let_go()
         unapplied = self._flying[self._last_index - self._flying_after :]
         waiting, self._waiting = self._waiting, []
         asyncio.get_running_loop().call_exception_handler(
