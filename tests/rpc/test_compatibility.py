@@ -190,6 +190,7 @@ FITTING: list[tuple[Any, Any]] = [
     (int, int | str),
     (int | None, int | str | None),
     (int, Decimal),
+    (float, Decimal),
     (int, float | str),
     (Literal[1], float | Literal[1, 2]),
     (Decimal, str),

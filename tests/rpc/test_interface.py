@@ -276,7 +276,9 @@ def test_a_type_that_cannot_be_checked_is_refused_by_name(hint: Any, complaint: 
     assert "parameter 'x'" in str(error.value) or hint == "Missing"
 
 
-@pytest.mark.parametrize("hint", [Any, Opaque, tuple[Attachment, int], tuple[Attachment, Attachment, int], dict])
+@pytest.mark.parametrize(
+    "hint", [Any, Opaque, tuple[Attachment, int], tuple[int, str, Attachment], tuple[Attachment], dict]
+)
 def test_so_is_a_result(hint: Any) -> None:
     with pytest.raises(UsageError, match=r"^Account\.charge: .*result"):
         interface_of(interface_with(int, hint))

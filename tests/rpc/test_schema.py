@@ -32,6 +32,7 @@ from onerack.rpc.schema.schema import SCHEMA_BYTES_MAX, MethodSchema
 from onerack.rpc.schema.shapes import Choice, Field, Items, Record, Reference, Scalar, Shape, Union
 
 T = TypeVar("T")
+WORDS = frozenset({"x", "y", "z"})
 
 
 class Color(enum.IntEnum):
@@ -81,7 +82,7 @@ class Everything(Protocol):
     @at_least_once
     async def note(self, entry: Entry, table: dict[str, Point], point: tuple[int, str] = (1, "a")) -> Page[Entry]: ...
     @exactly_once
-    async def pair(self, pair: Pair, options: Options | None = None, *, words: list[str] = []) -> None: ...  # noqa: B006
+    async def pair(self, pair: Pair, options: Options | None = None, *, words: frozenset[str] = WORDS) -> None: ...
     async def put(self, content: Attachment = b"", span: datetime.timedelta = datetime.timedelta(1)) -> Attachment: ...
     async def find(self, day: datetime.date) -> tuple[bool, Attachment]: ...
     def watch(self, keys: AsyncIterator[str]) -> AsyncIterator[Entry | list[Page[int]]]: ...
@@ -92,7 +93,7 @@ service Everything  schema 0000000000000000  # All that a signature may have.
   readonly       colors(one: Color[1, 2] = 2, two: Literal[None, 'a', 'b'] = None) -> frozenset[UUID]  # All there are.
   at_most_once   find(day: date) -> tuple[bool, Attachment]
   at_least_once  note(entry: Entry, table: dict[str, Point], point: tuple[int, str] = (1, 'a')) -> Page[Entry]
-  exactly_once   pair(pair: Pair, options: Options | None = None, words: list[str] = []) -> None
+  exactly_once   pair(pair: Pair, options: Options | None = None, words: frozenset[str] = ['x', 'y', 'z']) -> None
   at_most_once   put(content: Attachment = b'', span: timedelta = 'P1D') -> Attachment
   at_most_once   watch(keys: AsyncIterator[str]) -> AsyncIterator[Entry | list[Page[int]]]
   Entry(name: str, inner: list[Entry] = [], made: datetime = ...)
@@ -130,6 +131,18 @@ def test_types_become_shapes_that_say_what_is_on_the_wire() -> None:
     assert schema_of(Everything).methods[0].parameters[0].shape == Choice("Color", (1, 2))
 
 
+def test_a_generic_class_is_named_with_its_arguments() -> None:
+    async def pages(self: Any, one: Any, two: Any) -> None: ...
+
+    pages.__annotations__ = {"one": Page[int | None], "two": Page[list[Page[Literal["a"]]]], "return": None}
+    records = schema_of(type("Pages", (), {"pages": pages})).records
+    assert [record.name for record in records] == [
+        "Page[int | None]",
+        "Page[list[Page[Literal['a']]]]",
+        "Page[Literal['a']]",
+    ]
+
+
 def test_two_classes_of_one_name_stay_two() -> None:
     other = msgspec.defstruct("Entry", [("number", int)])
 
@@ -146,7 +159,7 @@ def test_two_classes_of_one_name_stay_two() -> None:
 
 def test_the_hash_is_the_same_in_every_process() -> None:
     # This process has a hash seed of its own; the golden value was made by another one.
-    assert interface_of(Everything).schema_hash == "6051250be9efa3e9"
+    assert interface_of(Everything).schema_hash == "9df47d1bcd45cc2d"
 
 
 SOURCE = """
@@ -235,7 +248,7 @@ def test_a_shape_may_be_as_deep_as_the_limit() -> None:
         b"\x93\xa1\xff\x90\x90",
         encode_schema(with_result(Scalar("int")))[:-3] + b"\x93\x02\xa4list" * 20_000,
         encode_schema(with_result(Union((Union((Scalar("int"),)),)))),  # type: ignore[arg-type]
-        bytes(SCHEMA_BYTES_MAX + 1),
+        encode_schema(Schema("S", (), doc="x" * SCHEMA_BYTES_MAX)),
     ],
 )
 def test_bytes_that_are_no_schema_are_the_peers_mistake(payload: bytes) -> None:
@@ -273,6 +286,11 @@ def test_a_long_name_makes_no_long_message() -> None:
     misfit = first_incompatibility(hostile, with_result(Scalar("int")))
     assert misfit is not None
     assert len(misfit) < 500
+
+
+def test_a_difference_is_told_in_words_that_a_log_can_hold() -> None:
+    misfit = first_incompatibility(with_result(Reference("x\x1b[2J\n")), with_result(Scalar("int")))
+    assert misfit == "S.m: the result is 'x?[2J?' at the client and 'int' at the server"
 
 
 def test_a_long_chain_of_records_exhausts_no_stack() -> None:

@@ -36,6 +36,8 @@ NOT_REMOTE: Final = (property, staticmethod, classmethod, functools.cached_prope
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interface:
+    """What callers and servers need of a Protocol class."""
+
     name: str
     methods: dict[str, Method]
     """By their short names, sorted."""

@@ -68,16 +68,16 @@ def signature_of(full_name: str, function: Callable[..., Any], namespace: dict[s
 
     Raises: UsageError: it cannot be called from afar.
     """
-    named = inspect.signature(function).parameters
-    if next(iter(named), "") != "self":
-        raise UsageError(f"{full_name}: the first parameter of a method is self")
-    parameters = list(named.values())[1:]
     try:
+        named = inspect.signature(function).parameters
         hints = get_type_hints(function, localns=namespace, include_extras=True)
     except Exception as error:  # Annotations are code; they may raise anything.
         raise UsageError(
             f"{full_name}: its annotations cannot be read ({error}); the types must be known in the module of the class"
         ) from error
+    if next(iter(named), "") != "self":
+        raise UsageError(f"{full_name}: the first parameter of a method is self")
+    parameters = list(named.values())[1:]
     if "return" not in hints:
         raise UsageError(f"{full_name}: the result has no annotation; write `-> T`, or `-> None`")
     hint, attachment = _result(hints["return"], full_name)

@@ -61,8 +61,7 @@ def first_incompatibility(client: Schema, server: Schema) -> str | None:
     for method in client.methods:
         misfit = _misfit_of_method(method, offered.get(method.name), arguments, results)
         if misfit is not None:
-            words = printable(f"{client.service}.{method.name}: {misfit}"[: WORDS_MAX + 1])
-            return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}..."
+            return printable(f"{client.service}.{method.name}: {misfit}"[:WORDS_MAX])
     return None
 
 

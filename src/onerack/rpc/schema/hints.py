@@ -8,7 +8,9 @@ and what can stand there instead.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import typing
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 from msgspec import NODEFAULT, inspect
@@ -183,15 +185,17 @@ def _sorted(values: Any) -> tuple[int | str | None, ...]:
     return tuple(sorted(values, key=lambda value: (type(value).__name__, value)))
 
 
-def _name_of(cls: Any) -> str:
-    """`Page[int]` for a generic class with its arguments, else the bare name."""
-    arguments = getattr(cls, "__args__", ())
-    name: str = _origin(cls).__name__
-    return f"{name}[{', '.join(map(_name_of, arguments))}]" if arguments else name
+def _name_of(hint: Any) -> str:
+    """The bare name; for a generic class with its arguments, e.g. `Page[int | None]`."""
+    arguments = [_name_of(argument) for argument in get_args(hint)]
+    if get_origin(hint) in (typing.Union, UnionType):
+        return " | ".join(arguments)
+    name = "None" if hint is type(None) else getattr(_origin(hint), "__name__", repr(hint))
+    return f"{name}[{', '.join(arguments)}]" if arguments else name
 
 
-def _origin(cls: Any) -> Any:
-    return getattr(cls, "__origin__", cls)
+def _origin(hint: Any) -> Any:
+    return get_origin(hint) or hint
 
 
 def _written(hint: Any) -> str:
