@@ -24,7 +24,6 @@ from onerack.errors import BindingRefused, NotExecuted, OnerackError, ProtocolEr
 from onerack.rpc.alarm import Alarm
 from onerack.rpc.core.client import (
     Abandon,
-    Answered,
     ClientCore,
     Close,
     GoingAway,
@@ -35,10 +34,9 @@ from onerack.rpc.core.client import (
     Unreachable,
 )
 from onerack.rpc.core.retry import Backoff
-from onerack.rpc.core.runs import Parcel
 from onerack.rpc.dice import new_random
 from onerack.rpc.interface import Interface, Method
-from onerack.rpc.link import Arrival, Buffer, Link
+from onerack.rpc.link import Arrival, Buffer, Link, send_by
 from onerack.rpc.messages import (
     PROTOCOL_VERSION,
     Credit,
@@ -47,6 +45,7 @@ from onerack.rpc.messages import (
     Notice,
     Refused,
     Response,
+    Status,
     StreamEnd,
     StreamItem,
     Welcome,
@@ -99,7 +98,9 @@ class Channel:
         self._chance = new_random()
         self._core = ClientCore(config, self._chance, self._loop.time())
         self._methods = list(interface.methods.values())
-        self._numbers = {method.name: number for number, method in enumerate(self._methods)}
+        self._numbers = {
+            method: (number, method.attempts or config.attempts_max) for number, method in enumerate(self._methods)
+        }
         # From a random start, so that no answer to a former life of this client can fit a call of this one.
         self._calls = self._chance.getrandbits(_CALL_BITS)
         self._futures: dict[int, asyncio.Future[Outcome]] = {}
@@ -183,27 +184,19 @@ class Channel:
     ) -> tuple[int, asyncio.Future[Outcome]]:
         """Makes a call; the future gets its outcome, never an exception. The arguments leave in this turn."""
         self._calls = call = self._calls + 1
-        future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._futures[call] = future
-        invoke = Invoke(
-            call,
-            self._numbers[method.name],
-            mode,
-            arguments,
-            attachment,
-            deadline_at,
-            method.attempts or self.config.attempts_max,
-            streaming,
-            metadata,
-            json,
-        )
+        loop = self._loop
+        future: asyncio.Future[Outcome] = loop.create_future()
         if self._closed:
-            future.set_result(Outcome(call, 2, cause="closed", message="the client was closed"))
+            future.set_result(Outcome(call, Status.REFUSED, cause="closed", message="the client was closed"))
             return call, future
-        self._core.step(invoke, _USER, self._loop.time())
+        self._futures[call] = future
+        number, attempts_max = self._numbers[method]
+        invoke = Invoke(call, number, mode, arguments, attachment, deadline_at, attempts_max, streaming, metadata, json)
+        # `step` would look up what we know: which handler an Invoke goes to.
+        self._core.on_invoke(invoke, _USER, loop.time())
         if not self._turning:
             self._turning = True
-            self._loop.call_soon(self._turn)
+            loop.call_soon(self._turn)
         return call, future
 
     def abandon(self, call: int) -> None:
@@ -269,8 +262,7 @@ class Channel:
         output = self._core.drain()
         link = self._link
         if output.sends and link is not None:
-            for parcel in output.sends:
-                link.send(parcel.message, parcel.attachment if type(parcel) is Parcel else None)
+            send_by(link, output.sends)
             link.flush()
         for outcome in output.applied:
             future = self._futures.pop(outcome.call, None)
@@ -286,12 +278,12 @@ class Channel:
 
     def received(self, link: Link, arrivals: Sequence[Arrival]) -> None:
         now = self._loop.time()
-        step = self._core.step
+        respond = self._core.on_response
         name = link.name
         try:
             for message, attachment in arrivals:
                 if type(message) is Response:
-                    step(message if attachment is None else Answered(message, attachment), name, now)
+                    respond(message, name, now, attachment)
                 else:
                     self._receive(message, link, now)
         except ProtocolError as error:

@@ -11,12 +11,13 @@ turn. Messages are not delivered after `lost`, and `lost` comes exactly once for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from onerack.rpc.messages import Buffer as Buffer
+from onerack.runtime.seam import Envelope
 
 Arrival = tuple[Any, Buffer | None]
 """A message and its attachment."""
@@ -51,6 +52,9 @@ class Link(Protocol):
         On a link that is closed it does nothing: its owner is told by `lost`.
         Raises: UsageError: the message or the attachment is larger than this link's limits allow.
         """
+
+    def send_all(self, messages: Sequence[Any]) -> None:
+        """As `send` for each of them, without attachments; cheaper when there are many."""
 
     def flush(self) -> None:
         """Hands everything that is queued to the operating system now."""
@@ -89,3 +93,17 @@ class Listener(Protocol):
 
 Accept = Callable[[Link], Owner]
 """Called for each new link; says who owns it."""
+
+
+def send_by(link: Link, envelopes: Iterable[Envelope]) -> None:
+    """Sends what a core wants sent to the peer of this link, in order."""
+    plain: list[Any] = []
+    for envelope in envelopes:
+        if type(envelope) is Envelope:
+            plain.append(envelope.message)
+            continue
+        link.send_all(plain)
+        plain.clear()
+        link.send(envelope.message, getattr(envelope, "attachment", None))
+    if plain:
+        link.send_all(plain)

@@ -10,6 +10,8 @@ The idea: a call is known by its *xid* (session, sequence number), which never c
 reply is matched by the number of its call *and* its session, never by the sequence number alone. Arguments and results
 are opaque bytes here: encoded once by whoever knows their types, sent again as the same bytes.
 
+(`gc=False`: what holds only text, numbers and bytes can be in no cycle, and the collector need not look at it.)
+
 The rule: every field has a bound that the decoder or the core checks before it acts on it. New fields go to the end and
 have defaults, so that older peers understand newer ones (msgspec ignores what is beyond, and fills in what is missing).
 
@@ -63,7 +65,7 @@ class Status(IntEnum):
     """The handler was called off (cancelled, or past the deadline); how far it came nobody knows: `body` is a Fault."""
 
 
-class Fault(msgspec.Struct, frozen=True, array_like=True):
+class Fault(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Why a call was not answered with a result."""
 
     cause: str
@@ -79,7 +81,7 @@ class Fault(msgspec.Struct, frozen=True, array_like=True):
 # ------------------------------------------------------------------------------------------------ the greeting
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
+class Hello(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=0):
     """The client's first message."""
 
     protocol: int
@@ -94,7 +96,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """How many bytes of a stream the sender of this message takes before it has read them."""
 
 
-class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Welcome(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The server speaks with this client."""
 
     protocol: int
@@ -111,7 +113,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """As in Hello."""
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Refused(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     """The server does not speak with this client, and closes."""
 
     cause: str
@@ -122,7 +124,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=2):
 # ------------------------------------------------------------------------------------------------ calls
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Request(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """One attempt of a call. Every attempt of a deduplicated call has the same session, seq and arguments."""
 
     call: int
@@ -142,7 +144,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """Arguments are a JSON object by name, and so is the result wanted: for people and scripts."""
 
 
-class Response(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class Response(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """The answer to a Request, or the end of a call whose result is a stream."""
 
     call: int
@@ -152,7 +154,7 @@ class Response(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """The encoded result for OK; else a msgpack Fault, or empty."""
 
 
-class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Cancel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
     """The caller has lost interest in this call."""
 
     call: int
@@ -161,7 +163,7 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=5):
 # ------------------------------------------------------------------------------------------------ sessions
 
 
-class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=6):
+class OpenSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
     """Asks for a session. Asking again with the same `call` on the same link gets the same one."""
 
     call: int
@@ -169,7 +171,7 @@ class OpenSession(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """True: for exactly-once calls; it outlives the server's process."""
 
 
-class SessionOpened(msgspec.Struct, frozen=True, array_like=True, tag=7):
+class SessionOpened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
     call: int
     session: int
     window: int
@@ -178,19 +180,19 @@ class SessionOpened(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """A session that is silent for longer expires."""
 
 
-class KeepSession(msgspec.Struct, frozen=True, array_like=True, tag=8):
+class KeepSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
     """The client of this session lives; tells the acknowledgement mark too. Answered by SessionState."""
 
     session: int
     ack: int
 
 
-class SessionState(msgspec.Struct, frozen=True, array_like=True, tag=9):
+class SessionState(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=9):
     session: int
     alive: bool
 
 
-class CloseSession(msgspec.Struct, frozen=True, array_like=True, tag=10):
+class CloseSession(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=10):
     """The client will not use this session again. Not answered."""
 
     session: int
@@ -199,20 +201,20 @@ class CloseSession(msgspec.Struct, frozen=True, array_like=True, tag=10):
 # ------------------------------------------------------------------------------------------------ streams
 
 
-class StreamItem(msgspec.Struct, frozen=True, array_like=True, tag=11):
+class StreamItem(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
     """One item of the stream of `call`, in the direction in which it travels."""
 
     call: int
     item: bytes
 
 
-class StreamEnd(msgspec.Struct, frozen=True, array_like=True, tag=12):
+class StreamEnd(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
     """The client's stream of arguments is complete. (The server's stream of results ends with a Response.)"""
 
     call: int
 
 
-class Credit(msgspec.Struct, frozen=True, array_like=True, tag=13):
+class Credit(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=13):
     """The reader of the stream of `call` has room for so many more bytes."""
 
     call: int
@@ -222,21 +224,21 @@ class Credit(msgspec.Struct, frozen=True, array_like=True, tag=13):
 # ------------------------------------------------------------------------------------------------ the connection
 
 
-class Ping(msgspec.Struct, frozen=True, array_like=True, tag=14):
+class Ping(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=14):
     number: int
 
 
-class Pong(msgspec.Struct, frozen=True, array_like=True, tag=15):
+class Pong(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):
     number: int
 
 
-class GoAway(msgspec.Struct, frozen=True, array_like=True, tag=16):
+class GoAway(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=16):
     """The server stops: open calls are finished, new ones belong elsewhere."""
 
     reason: str
 
 
-class Notice(msgspec.Struct, frozen=True, array_like=True, tag=17):
+class Notice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=17):
     """Why the sender closes this connection now: the peer broke the contract."""
 
     cause: str

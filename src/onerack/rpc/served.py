@@ -46,6 +46,7 @@ class ServedMethod:
         self.method = method
         self.metrics = MethodMetrics()
         self._handler = handler
+        self._call = handler.call
         self._interceptors = () if method.mode is Mode.EXACTLY_ONCE else tuple(interceptors)
         self._show_tracebacks = show_tracebacks
         self.facts = MethodFacts(
@@ -62,12 +63,12 @@ class ServedMethod:
         timed = count % SAMPLED_EVERY == 0
         began_at = perf_counter() if timed else 0.0
         try:
-            arguments = self._arguments(execution)
+            arguments = self._decode(execution)
         except msgspec.ValidationError as error:
             return _refused(error)
         token = serving.set(CurrentCall(execution, peer))
         try:
-            returned = self._handler.call(arguments, execution.attachment)
+            returned = self._call(arguments, execution.attachment)
             return self._reply(returned, execution)
         except (Exception, asyncio.CancelledError) as error:
             return self._failure(error)
@@ -83,7 +84,7 @@ class ServedMethod:
         self.metrics.calls += 1
         began_at = perf_counter()
         try:
-            arguments = self._arguments(execution)
+            arguments = self._decode(execution)
         except msgspec.ValidationError as error:
             return _refused(error)
         call = CurrentCall(execution, peer)
@@ -100,7 +101,7 @@ class ServedMethod:
             serving.reset(token)
             self.metrics.took(perf_counter() - began_at)
 
-    def _arguments(self, execution: Execution) -> msgspec.Struct:
+    def _decode(self, execution: Execution) -> msgspec.Struct:
         request = execution.request
         decode = self.method.decode_arguments_json if request.json else self.method.decode_arguments
         arguments: msgspec.Struct = decode(request.arguments)
@@ -111,6 +112,8 @@ class ServedMethod:
         if execution.request.json:
             value, attachment = method.split_return(returned)
             return Reply(0, method.encode_result_json(value), attachment)
+        if method.result_attachment is None:
+            return Reply(0, method.encode_result(returned))
         body, attachment = method.encode_return(returned)
         return Reply(0, body, attachment)
 

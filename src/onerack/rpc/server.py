@@ -17,7 +17,9 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -28,20 +30,18 @@ from onerack.rpc.builtin import Health, HealthService, Reflection, ReflectionSer
 from onerack.rpc.core.durable import LOG
 from onerack.rpc.core.runs import (
     Abort,
-    Attached,
     Committed,
     Dropped,
     Executed,
     Execution,
     LinkLost,
-    Parcel,
     Propose,
 )
 from onerack.rpc.core.server import ServerCore
 from onerack.rpc.dice import new_random
 from onerack.rpc.durable.host import DurableHost
 from onerack.rpc.interface import Interface, interface_of, json_schema
-from onerack.rpc.link import Link, Listener
+from onerack.rpc.link import Link, Listener, Peer, send_by
 from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Welcome
 from onerack.rpc.metrics import MetricsSnapshot, snapshot_of
 from onerack.rpc.policy import Policy
@@ -50,7 +50,7 @@ from onerack.rpc.served import Served, ServedMethod
 from onerack.rpc.streams import Reader, Writer
 from onerack.rpc.transports import listen, parse_address
 from onerack.rpc.visitor import Visitor
-from onerack.runtime.seam import Tick
+from onerack.runtime.seam import Envelope, Tick
 
 log = logging.getLogger("onerack.rpc")
 
@@ -100,6 +100,8 @@ class Server:
         self.epoch = chance.getrandbits(62) + 1
         self.core = ServerCore(self._served.facts, config, chance, durable=durable is not None)
         self._alarm = Alarm(self._loop, self._tick)
+        self._is_guarded = policy is not None or any(facts.streaming for facts in self._served.facts)
+        """Whether some requests need more than the core."""
 
     def _add(self, protocol: Callable[..., Any], implementation: Any) -> None:
         interface = interface_of(cast(type, protocol))
@@ -162,6 +164,12 @@ class Server:
         except TimeoutError:
             log.warning("%d calls had not ended when the server was closed", self.core.open_calls)
         await self._end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
 
     async def _drained(self) -> None:
         while self.core.open_calls:
@@ -239,14 +247,15 @@ class Server:
 
     def request(self, request: Request, attachment: Any, link: Link, now: float) -> None:
         """A request from a link that has been welcomed."""
-        if 0 <= request.method < len(self._served.facts):
-            handler = self._served[request.method]
-            if self.policy is not None and (refusal := self.policy.refusal(handler.facts.name, link.peer)):
+        if self._is_guarded and 0 <= request.method < len(self._served.facts):
+            served = self._served[request.method]
+            if self.policy is not None and (refusal := self.policy.refusal(served.facts.name, link.peer)):
                 self.core.answer((link.name, request.call), request.session, refusal)
                 return
-            if handler.facts.streaming:
-                self._open_stream(request, handler, link)
-        self.core.step(request if attachment is None else Attached(request, attachment), link.name, now)
+            if served.facts.streaming:
+                self._open_stream(request, served, link)
+        # `step` would look up what we know: which handler a Request goes to.
+        self.core.on_request(request, link.name, now, attachment)
 
     def _open_stream(self, request: Request, handler: ServedMethod, link: Link) -> None:
         method, window = handler.method, self.config.stream_window_bytes
@@ -268,14 +277,8 @@ class Server:
         core = self.core
         while True:
             output = core.drain()
-            for parcel in output.sends:
-                to = parcel.to
-                visitor = self.visitors.get(to)
-                if visitor is not None:
-                    link = self._dirty[to] = visitor.link
-                    link.send(parcel.message, parcel.attachment if type(parcel) is Parcel else None)
-                elif to == LOG:
-                    self._propose(parcel.message)
+            if output.sends:
+                self._send(output.sends)
             if not output.applied:
                 break
             for order in output.applied:
@@ -287,37 +290,45 @@ class Server:
         if not core.open_calls:
             self._idle.set()
 
+    def _send(self, parcels: Sequence[Envelope]) -> None:
+        """Runs of messages for one link are handed over together."""
+        for to, several in groupby(parcels, key=_TO):
+            visitor = self.visitors.get(to)
+            if visitor is not None:
+                link = self._dirty[to] = visitor.link
+                send_by(link, several)
+            elif to == LOG:
+                for parcel in several:
+                    self._propose(parcel.message)
+
     def _execute(self, execution: Execution) -> None:
         number = execution.request.method
         if number < 0:
             reply = self._served.gone(execution.method)
-            self.core.step(Executed(execution, reply), "", self._loop.time())
-            return
-        handler = self._served[number]
-        if handler.facts.inline:
-            reply = handler.run(execution, self._peer_of(execution))
-            self.core.step(Executed(execution, reply), "", self._loop.time())
-            return
-        running = self._run(handler, execution)
-        self._tasks[execution.ticket] = self._loop.create_task(running, name=handler.facts.name)
+        else:
+            served = self._served[number]
+            visitor = self.visitors.get(execution.link)
+            peer = None if visitor is None else visitor.link.peer
+            if not served.facts.inline:
+                running = self._run(served, execution, peer)
+                self._tasks[execution.ticket] = self._loop.create_task(running, name=served.facts.name)
+                return
+            reply = served.run(execution, peer)
+        self.core.on_executed(Executed(execution, reply), execution.link, 0.0)
 
-    async def _run(self, handler: ServedMethod, execution: Execution) -> None:
+    async def _run(self, served: ServedMethod, execution: Execution, peer: Peer | None) -> None:
         key = (execution.link, execution.request.call)
         reader, writer = self.streams.get(key, (None, None))
-        reply = await handler.run_async(execution, self._peer_of(execution), reader, writer)
+        reply = await served.run_async(execution, peer, reader, writer)
         self._tasks.pop(execution.ticket, None)
         self.streams.pop(key, None)
-        self.core.step(Executed(execution, reply), "", self._loop.time())
+        self.core.step(Executed(execution, reply), execution.link, self._loop.time())
         self.turn()
 
     def _abort(self, order: Abort) -> None:
         task = self._tasks.get(order.ticket)
         if task is not None:
             task.cancel(order.cause)
-
-    def _peer_of(self, execution: Execution) -> Any:
-        visitor = self.visitors.get(execution.link)
-        return None if visitor is None else visitor.link.peer
 
     def _tick(self) -> None:
         self.core.step(Tick(), "", self._loop.time())
@@ -344,7 +355,7 @@ class Server:
         definite = isinstance(error, NotExecuted)
         if not definite or error.cause == "storage":
             self._halt(error)
-        self._loop.call_soon(self._drop, Dropped(command, definite))
+        self._loop.call_soon(self._drop, Dropped(command, definite, error.cause))
 
     def _drop(self, message: Dropped) -> None:
         self.core.step(message, LOG, self._loop.time())
@@ -364,6 +375,9 @@ class Server:
     def restore(self, snapshot: bytes) -> None:
         assert self.core.durable is not None
         self._served.restore(self.core.durable.restore(snapshot))
+
+
+_TO = attrgetter("to")
 
 
 def _description(interface: Interface) -> ServiceDescription:

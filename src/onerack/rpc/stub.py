@@ -68,7 +68,8 @@ def _function(
 
 
 def _unary(method: Method, channel: Channel, deadline_s: float | None) -> Callable[..., Any]:
-    take, encode, decode = method.arguments, method.encode_arguments, method.decode_return
+    take, encode, decode = method.arguments, method.encode_arguments, method.decode_result
+    attached = method.attachment_parameter is not None or method.result_attachment is not None
     declared, name = int(method.mode), method.full_name
     invoke, clock = channel.invoke, channel.clock
 
@@ -87,17 +88,26 @@ def _unary(method: Method, channel: Channel, deadline_s: float | None) -> Callab
             raise
         if outcome.status != 0:
             raise error_of(outcome, name)
-        return _result(decode, outcome, name)
+        if attached:
+            return _result(method, outcome)
+        try:
+            return decode(outcome.body)
+        except msgspec.ValidationError as error:
+            raise _bad_result(name, error) from error
 
     return call
 
 
-def _result(decode: Callable[[bytes, Any], Any], outcome: Outcome, name: str) -> Any:
+def _result(method: Method, outcome: Outcome) -> Any:
     try:
-        return decode(outcome.body, outcome.attachment)
+        return method.decode_return(outcome.body, outcome.attachment)
     except msgspec.ValidationError as error:
-        raise ApplicationError(f"{name} was executed, and its result is not what it should be: {error}",
-                               cause="bad_result") from error  # fmt: skip
+        raise _bad_result(method.full_name, error) from error
+
+
+def _bad_result(name: str, error: Exception) -> ApplicationError:
+    text = f"{name} was executed, and its result is not what it should be: {error}"
+    return ApplicationError(text, cause="bad_result")
 
 
 def _settings(method: Method, wanted: CallOptions) -> tuple[int, float | None, dict[str, str] | None]:
@@ -134,7 +144,7 @@ def _intercepted(
                 raise
             if outcome.status != 0:
                 raise error_of(outcome, method.full_name)
-            return _result(method.decode_return, outcome, method.full_name)
+            return _result(method, outcome)
 
         step: Proceed = proceed
         for interceptor in reversed(interceptors):
@@ -200,7 +210,7 @@ def _uploading(method: Method, channel: Channel, deadline_s: float | None) -> Ca
             raise stream.failure
         if outcome.status != 0:
             raise error_of(outcome, method.full_name)
-        return _result(method.decode_return, outcome, method.full_name)
+        return _result(method, outcome)
 
     return call
 

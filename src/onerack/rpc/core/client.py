@@ -54,7 +54,7 @@ SCAN_S_PER_CALL: Final = 2e-6
 """... and less often when there are very many, so that looking stays a small part of the work."""
 
 
-class Invoke(msgspec.Struct, frozen=True):
+class Invoke(msgspec.Struct, frozen=True, gc=False):
     """A user calls. `call` is never used again by this client."""
 
     call: int
@@ -107,7 +107,7 @@ class Close(msgspec.Struct, frozen=True):
     """The client ends: open calls end with it."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a call ended. `status` OK and FAILED: it was executed. REFUSED: not, and it never will be. None: unknown."""
 
     call: int

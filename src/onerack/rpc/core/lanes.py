@@ -19,12 +19,12 @@ class Lane:
 
     __slots__ = (
         "_done",
-        "next_seq",
         "ack",
         "durable",
         "heard_at",
         "lease_s",
         "limit",
+        "next_seq",
         "opening",
         "session",
         "waiting",

@@ -22,11 +22,6 @@ class MethodFacts(msgspec.Struct, frozen=True):
     """A plain `def`: run at once, in the loop; it cannot be called off."""
     streaming: bool = False
 
-    @property
-    def from_log(self) -> bool:
-        """Whether its calls are decided by the log."""
-        return self.mode is Mode.EXACTLY_ONCE
-
 
 class Parcel(Envelope, frozen=True):
     """A message with an attachment."""
@@ -41,7 +36,7 @@ class Attached(msgspec.Struct, frozen=True):
     attachment: Buffer
 
 
-class Execution(msgspec.Struct, frozen=True):
+class Execution(msgspec.Struct, frozen=True, gc=False):
     """Run the handler."""
 
     ticket: int
@@ -62,7 +57,7 @@ class Abort(msgspec.Struct, frozen=True):
     cause: str
 
 
-class Executed(msgspec.Struct, frozen=True):
+class Executed(msgspec.Struct, frozen=True, gc=False):
     """The handler has ended, or did not begin."""
 
     execution: Execution

@@ -61,6 +61,7 @@ class ServerCore:
 
     def __init__(self, methods: Sequence[MethodFacts], config: RpcConfig, random: Random, *, durable: bool) -> None:
         self._methods = methods
+        self._from_log = frozenset(number for number, method in enumerate(methods) if method.mode is Mode.EXACTLY_ONCE)
         self._config = config
         self._sessions = Sessions(config.window, config.session_lease_s)
         self._first_session = self._next_session = random.getrandbits(SESSION_BITS) + 1
@@ -161,31 +162,39 @@ class ServerCore:
         self.on_request(message.request, link, now, message.attachment)
 
     def on_request(self, request: Request, link: NodeId, now: float, attachment: Buffer | None = None) -> None:
-        if not 0 <= request.method < len(self._methods):
+        number = request.method
+        if not 0 <= number < len(self._methods):
             self.answer((link, request.call), request.session, replies.NO_METHOD)
             return
-        method = self._methods[request.method]
+        method = self._methods[number]
         mode = request.mode
-        if mode == _AT_MOST_ONCE and not method.streaming and not method.from_log:
-            self._request_once(request, method, link, now, attachment)
-        elif method.from_log or mode == _EXACTLY_ONCE:
+        if mode == _EXACTLY_ONCE or number in self._from_log:
             self._request_durable(request, method, link, now, attachment)
+        elif mode == _AT_MOST_ONCE and not method.streaming:
+            session = self._sessions.get(request.session)
+            if session is None:
+                known = self._first_session <= request.session < self._next_session
+                reply = replies.EXPIRED if known else replies.REBOOTED
+                self.answer((link, request.call), request.session, reply)
+            else:
+                self._request_once(request, method, session, link, now, attachment)
         elif refusal := self._refusal(method):
             self.answer((link, request.call), request.session, refusal)
         else:
             self._start(request, method, link, now, attachment)
 
     def _request_once(
-        self, request: Request, method: MethodFacts, link: NodeId, now: float, attachment: Buffer | None
+        self,
+        request: Request,
+        method: MethodFacts,
+        session: Session,
+        link: NodeId,
+        now: float,
+        attachment: Buffer | None,
     ) -> None:
         attempt = (link, request.call)
-        session = self._sessions.get(request.session)
-        if session is None:
-            known = self._first_session <= request.session < self._next_session
-            self.answer(attempt, request.session, replies.EXPIRED if known else replies.REBOOTED)
-            return
         session.heard_at = now
-        if not (self._is_free and method.inline) and request.seq not in session.entries and self._refusal(method):
+        if request.seq not in session.entries and self._refusal(method):
             # The attempt still says what may be forgotten: a full memory must not stay full.
             session.acknowledge(request.ack)
             if refusal := self._refusal(method, frees=session.frees(request)):
@@ -194,9 +203,8 @@ class ServerCore:
         arguments = request.arguments
         small = attachment is None and len(arguments) <= SMALL_BYTES
         mark = arguments if small else fingerprint_of(arguments, attachment)
-        verdict = session.admit(request.seq, request.ack, method.name, mark)
+        verdict = session.admit(request.seq, request.ack, method.name, mark, attempt)
         if verdict is _FRESH:
-            session.entries[request.seq].attached.append(attempt)
             self._start(request, method, link, now, attachment)
         else:
             self.answer_seen(verdict, session, request, attempt)
@@ -216,11 +224,6 @@ class ServerCore:
         elif verdict is Verdict.BEYOND:
             self.answer(attempt, session.number, replies.NO_SEQUENCE)
         # FORGOTTEN: nobody waits for it.
-
-    @property
-    def _is_free(self) -> bool:
-        """Nothing keeps a handler that does not wait from being run."""
-        return not self._stopping and self._sessions.ledger.bytes <= self._config.replies_bytes_max
 
     def _refusal(self, method: MethodFacts, *, frees: bool = False) -> Reply | None:
         """Why no new call of this method can be taken now. Nothing is recorded: the same call may come again."""
@@ -269,8 +272,12 @@ class ServerCore:
         kept = reply
         if reply.attachment is not None or len(reply.body) > self._config.reply_bytes_max:
             kept = replies.remembered(reply, self._config.reply_bytes_max)
-        for attempt in session.finish(request.seq, kept):
-            self.answer(attempt, request.session, reply)
+        sends = self._output.sends
+        for link, call in session.finish(request.seq, kept):
+            response = Response(call, request.session, reply.status, reply.body)
+            sends.append(
+                Envelope(link, response) if reply.attachment is None else Parcel(link, response, reply.attachment)
+            )
 
     def _start_waiting(self, now: float) -> None:
         while (execution := self._admission.next()) is not None:

@@ -13,7 +13,7 @@ Source: Birrell & Nelson 1984, section 3.2; Lee et al., RIFL, SOSP 2015, section
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from math import inf
 from typing import Final
@@ -47,7 +47,10 @@ class Verdict(IntEnum):
     """Outside the window: no correct client sends it."""
 
 
-class Reply(msgspec.Struct, frozen=True, array_like=True):
+_FRESH: Final = Verdict.FRESH
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """How a call ended, as it is told to every attempt."""
 
     status: int
@@ -69,25 +72,23 @@ class Ledger:
         self.bytes = 0
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One call of a session, running until it has a reply."""
 
-    __slots__ = ("attached", "bytes", "fingerprint", "method", "reply")
-
-    def __init__(self, method: str, fingerprint: bytes) -> None:
-        self.method = method
-        self.fingerprint = fingerprint
-        self.reply: Reply | None = None
-        self.bytes = 0
-        """What the reply takes, as the ledger counts it; 0 while there is none."""
-        self.attached: list[Attempt] = []
+    method: str
+    fingerprint: bytes
+    attached: list[Attempt] = []
+    """Who waits for the reply; nobody any more when it is there."""
+    reply: Reply | None = None
+    size: int = 0
+    """What the reply takes, as the ledger counts it; 0 while there is none."""
 
     def end(self, reply: Reply, ledger: Ledger) -> None:
         self.reply = reply
-        self.bytes = ENTRY_BYTES + len(reply.body)
+        self.size = ENTRY_BYTES + len(reply.body)
         if reply.attachment is not None:
-            self.bytes += memoryview(reply.attachment).nbytes
-        ledger.bytes += self.bytes
+            self.size += memoryview(reply.attachment).nbytes
+        ledger.bytes += self.size
 
 
 class Session:
@@ -113,7 +114,7 @@ class Session:
         for seq in passed:
             entry = self.entries.pop(seq, None)
             if entry is not None:
-                self.ledger.bytes -= entry.bytes
+                self.ledger.bytes -= entry.size
         self.ack = ack
 
     def frees(self, request: Request) -> bool:
@@ -126,11 +127,11 @@ class Session:
     def forget(self) -> None:
         """The session is over."""
         for entry in self.entries.values():
-            self.ledger.bytes -= entry.bytes
+            self.ledger.bytes -= entry.size
         self.entries.clear()
 
-    def admit(self, seq: int, ack: int, method: str, fingerprint: bytes) -> Verdict:
-        """What to do with an attempt. FRESH makes the entry; `finish` must follow."""
+    def admit(self, seq: int, ack: int, method: str, fingerprint: bytes, attempt: Attempt | None = None) -> Verdict:
+        """What to do with an attempt. FRESH makes the entry, for which `attempt` waits; `finish` must follow."""
         if not ack < seq <= ack + self.window:
             return Verdict.BEYOND
         if ack > self.ack:
@@ -139,14 +140,14 @@ class Session:
             return Verdict.FORGOTTEN
         entry = self.entries.get(seq)
         if entry is None:
-            self.entries[seq] = Entry(method, fingerprint)
+            self.entries[seq] = Entry(method, fingerprint, [] if attempt is None else [attempt])
             self.running += 1
-            return Verdict.FRESH
+            return _FRESH
         if entry.fingerprint != fingerprint or entry.method != method:
             return Verdict.FALSE_RETRY
         return Verdict.RUNNING if entry.reply is None else Verdict.ENDED
 
-    def finish(self, seq: int, reply: Reply) -> list[Attempt]:
+    def finish(self, seq: int, reply: Reply) -> Sequence[Attempt]:
         """The call has ended: remembers the reply and gives the attempts that wait for it.
 
         A call that its client has given up meanwhile is not remembered: its number is behind the mark.
@@ -154,10 +155,11 @@ class Session:
         self.running -= 1
         entry = self.entries.get(seq)
         if entry is None:
-            return []
+            return ()
         assert entry.reply is None, f"session {self.number}: call {seq} ended twice"
         entry.end(reply, self.ledger)
-        attached, entry.attached = entry.attached, []
+        attached = entry.attached
+        entry.attached = []
         return attached
 
     def _up_to(self, ack: int) -> list[int]:

@@ -17,7 +17,7 @@ and Pong are ours; no owner sees them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
@@ -107,6 +107,17 @@ class Connection:
         if sender.small_bytes > _EAGER_BYTES or (attachment is not None and sender.large_waiting):
             self._relieve()
         elif not self._will_flush and not self._is_blocked:
+            self._will_flush = True
+            self._loop.call_soon(self._flush_in_turn, context=self._context)
+
+    def send_all(self, messages: Sequence[Any]) -> None:
+        if not self.is_open:
+            return
+        sender = self._sender
+        sender.add_all(messages)
+        if sender.small_bytes > _EAGER_BYTES:
+            self._relieve()
+        if not self._will_flush and not self._is_blocked:
             self._will_flush = True
             self._loop.call_soon(self._flush_in_turn, context=self._context)
 

@@ -11,6 +11,7 @@ and leaves no trace. What is begun keeps to the bounds in frames.py; the rest wa
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from onerack.config import MIB, RpcConfig
@@ -110,6 +111,21 @@ class Sender:
             self.small_bytes += size + WORD.size
         else:
             self._add_with_attachment(head, flat(attachment))
+
+    def add_all(self, messages: Sequence[Any]) -> None:
+        """As `add` for each, without attachments. Raises: UsageError."""
+        small, size_max = self._small, self._config.head_bytes_max
+        added = 0
+        for message in messages:
+            head = encode(message)
+            size = len(head)
+            if size > size_max:
+                self.small_bytes += added
+                self.add(message, None)  # Says what is wrong.
+            small.append(WORD.pack(size))
+            small.append(head)
+            added += size + WORD.size
+        self.small_bytes += added
 
     def _add_with_attachment(self, head: bytes, attachment: memoryview) -> None:
         size = len(attachment)
