@@ -69,9 +69,9 @@ async def opened_and_closed(address: str) -> None:
 
 
 async def left_behind(address: str) -> None:
-    peers = [await rpc.connect(Echo, address) for _ in range(SESSIONS_PER_PROCESS)]
-    for peer in peers:
-        await peer.echo(TEXT, NUMBER)
+    clients = [await rpc.connect(Echo, address) for _ in range(SESSIONS_PER_PROCESS)]
+    for client in clients:
+        await client.stub.echo(TEXT, NUMBER)
     os._exit(0)
 
 
