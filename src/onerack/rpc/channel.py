@@ -110,6 +110,8 @@ class Channel:
         self._lost: asyncio.Event = asyncio.Event()
         self._lost_reason = ""
         self._turning = False
+        self._now = 0.0
+        """When the turn began in which calls are being made."""
         self._closed = False
         self._alarm = Alarm(self._loop, self._tick)
         self._linking: asyncio.Task[None] | None = None
@@ -192,11 +194,12 @@ class Channel:
         self._futures[call] = future
         number, attempts_max = self._numbers[method]
         invoke = Invoke(call, number, mode, arguments, attachment, deadline_at, attempts_max, streaming, metadata, json)
-        # `step` would look up what we know: which handler an Invoke goes to.
-        self._core.on_invoke(invoke, _USER, loop.time())
         if not self._turning:
             self._turning = True
+            self._now = loop.time()
             loop.call_soon(self._turn)
+        # `step` would look up what we know: which handler an Invoke goes to.
+        self._core.on_invoke(invoke, _USER, self._now)
         return call, future
 
     def abandon(self, call: int) -> None:

@@ -25,7 +25,8 @@ Decode = Callable[[bytes], Any]
 """Takes bytes that nobody changes later: what is typed `memoryview` is a view of them."""
 Words = Callable[[str], str]
 
-_to_msgpack: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+to_msgpack: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+"""For whoever cannot spare the call of a function: when it raises, the method's own `encode_...` says what is wrong."""
 _to_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -51,7 +52,7 @@ def codec_of(hint: Any, place: str) -> Codec:
 
 def msgpack_encoder(place_of: Callable[[Any], str]) -> Encode:
     """`place_of` says which part of a value it is that cannot be sent."""
-    return _encoder(_to_msgpack, msgspec.msgpack.encode, place_of)
+    return _encoder(to_msgpack, msgspec.msgpack.encode, place_of)
 
 
 def json_encoder(place: str) -> Encode:
