@@ -84,6 +84,8 @@ class Server:
         self._listeners: list[Listener] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._dirty: dict[str, Link] = {}
+        self._answers: list[Envelope] = []
+        """To commands of the batch that is being applied."""
         self._idle = asyncio.Event()
         self._halted: BaseException | None = None
         for protocol, implementation in services.items():
@@ -345,10 +347,16 @@ class Server:
             self.dropped(proposal.command, error)
 
     def apply(self, index: int, command: bytes) -> None:
+        """Runs what the command decides, now: the next one may depend on it. Answers leave with the batch."""
         self.core.step(Committed(index, command), LOG, self._loop.time())
-        self._turn()
+        output = self.core.drain()
+        self._answers += output.sends
+        for order in output.applied:
+            self._execute(order)
 
     def applied(self) -> None:
+        answers, self._answers = self._answers, []
+        self._send(answers)
         self.turn()
 
     def dropped(self, command: bytes, error: CallError) -> None:
