@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onerack.codec import HEADER, FrameDecoder, decode_file, encode_frame, frame_checksum
+from onerack.codec import HEADER, FrameDecoder, as_utf8, decode_file, encode_frame, frame_checksum
 from onerack.errors import Corruption, ProtocolError
 
 PAYLOADS = st.lists(st.binary(max_size=200), max_size=6)
@@ -90,3 +90,8 @@ def test_damage_in_the_last_frame_is_a_torn_tail() -> None:
     content = bytearray(encode_frame(b"first") + encode_frame(b"second"))
     content[-1] ^= 1
     assert list(decode_file(bytes(content), "log")) == [b"first"]
+
+
+def test_text_that_utf8_cannot_hold_is_written_as_escapes() -> None:
+    assert as_utf8("a\udc80é\ud800") == "a\\udc80é\\ud800"
+    assert as_utf8("ordinary — text") == "ordinary — text"

@@ -91,3 +91,8 @@ def decode_file(content: bytes, path: str) -> Iterator[bytes]:
             raise Corruption(path, position, f"crc32 {checksum:08x}", f"{found:08x}")
         yield payload
         position = end
+
+
+def as_utf8(text: str) -> str:
+    """The same text, with what UTF-8 cannot hold (lone surrogates) written as escapes, so that it can be sent."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 import onerack
+from onerack.codec import as_utf8
 from onerack.errors import ApplicationError, CallError, NotExecuted, Overloaded, Unknown
 from onerack.rpc.core.client import Outcome
 from onerack.rpc.core.sessions import Reply
@@ -48,7 +49,7 @@ def reply_of(error: BaseException, *, show_traceback: bool) -> Reply:
     except Exception as failure:
         message, shown = f"<its text cannot be made: {type(failure).__name__}>", ""
     fault = Fault(
-        _clean(cause)[:100], _clean(message)[:MESSAGE_CHARS_MAX], type(error).__name__, traceback=_clean(shown)
+        as_utf8(cause)[:100], as_utf8(message)[:MESSAGE_CHARS_MAX], type(error).__name__, traceback=as_utf8(shown)
     )
     return Reply(Status.FAILED, _ENCODER.encode(fault))
 
@@ -57,11 +58,6 @@ def _traceback(error: BaseException) -> str:
     """The handler's own frames."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OWN_CODE)]
     return "".join(traceback.format_list(frames))[-TRACEBACK_CHARS_MAX:]
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates cannot travel."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _fault(outcome: Outcome) -> Fault:

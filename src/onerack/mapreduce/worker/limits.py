@@ -1,9 +1,11 @@
 """Limits of a worker process: how much memory it may take, and that it dies with its parent.
 
 The idea: the kernel enforces what it can. RLIMIT_DATA bounds private writable memory, so the allocation that passes
-the limit fails *inside* the user's code, as a MemoryError with the user's own traceback. What slips past it (shared
-memory, a library that raises its own limit) is seen by the parent, which reads /proc/<pid>/status now and then and
-kills. PR_SET_PDEATHSIG makes the kernel kill a worker whose nursery is gone, whatever the worker is doing.
+the limit fails *inside* the user's code, as a MemoryError with the user's own traceback. What slips past it (a library
+that raises its own limit) is seen by the parent, which reads /proc/<pid>/status now and then and kills. Memory that
+is shared on purpose (`mmap(-1)`, `multiprocessing.shared_memory`) is not counted: from outside it looks like a mapped
+file on a disk in memory, which a task may read as it likes. PR_SET_PDEATHSIG makes the kernel kill a worker whose
+nursery is gone, whatever the worker is doing.
 
 The rule: a limit counts what the worker took *since it was forked*; interpreter and libraries, which it shares with
 the nursery, are free. Off Linux the calls that do not exist are left out; the sockets' end-of-file still ends all.

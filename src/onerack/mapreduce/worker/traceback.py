@@ -15,6 +15,7 @@ import traceback
 from types import TracebackType
 
 import onerack
+from onerack.codec import as_utf8
 
 TRACEBACK_CHARS_MAX = 10_000
 EXCEPTION_CHARS_MAX = 2_000
@@ -40,7 +41,7 @@ def user_traceback(error: BaseException) -> str:
     if len(text) > TRACEBACK_CHARS_MAX:
         half = TRACEBACK_CHARS_MAX // 2
         text = f"{text[:half]}\n  [... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-    return text
+    return as_utf8(text)
 
 
 def user_frames(error: BaseException) -> TracebackType | None:
@@ -61,7 +62,7 @@ def shortened(text: str, *, chars: int, lines: int) -> str:
     """The beginning of a text that is too long in either way; "..." says that there was more."""
     beginning = text[: chars + 1].split("\n", lines)
     short = "\n".join(beginning[:lines])[:chars]
-    return text if short == text else short + "..."
+    return as_utf8(text if short == text else short + "...")
 
 
 def _make_readable(formatted: traceback.TracebackException) -> None:
