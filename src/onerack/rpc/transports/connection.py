@@ -333,4 +333,7 @@ class Connection:
         if self._receiver.is_inside_frame:
             tongue = self._receiver.tongue
             return f"{words} in the middle of a frame" + (f"; it seems to speak {tongue}" if tongue else "")
+        if not self._is_introduced and (error is None or isinstance(error, ConnectionError)):
+            hint = "" if self._wire is None else self._wire.hint
+            return f"{words} before it said anything{hint}"
         return words

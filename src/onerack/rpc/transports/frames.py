@@ -24,6 +24,7 @@ The rules:
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -66,11 +67,15 @@ _DECODERS: Final[dict[Side, msgspec.msgpack.Decoder[Any]]] = {
 NOT_A_MESSAGE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises for bytes that are no message: wrong types, wrong UTF-8, nesting without end."""
 
-_OTHER_TONGUES: Final = {
-    b"GET ": "HTTP", b"POST": "HTTP", b"HEAD": "HTTP", b"PUT ": "HTTP", b"OPTI": "HTTP", b"PRI ": "HTTP/2",
-    b"SSH-": "SSH", b"\x16\x03": "TLS (is the address here tcp:// and there tls://?)",
-    b"\x15\x03": "TLS (is the address here tcp:// and there tls://?)",
-}  # fmt: skip
+OPENING_BYTES: Final = 6
+"""So many of a stream's first bytes tell another protocol."""
+_OTHER_TONGUES: Final = (
+    (re.compile(rb"(GET|POST|HEAD|PUT|OPTIONS) ?|HTTP"), "HTTP"),
+    (re.compile(rb"PRI "), "HTTP/2"),
+    (re.compile(rb"SSH-"), "SSH"),
+    # A handshake that begins, or an alert. Our own first message has another sixth byte, whatever its size.
+    (re.compile(rb"\x16\x03...\x01|\x15\x03.\x00\x02", re.DOTALL), "TLS (is one address tcp:// and the other tls://?)"),
+)
 
 
 def decoder_for(side: Side) -> Callable[[memoryview], Any]:
@@ -90,7 +95,7 @@ def check_limits(config: RpcConfig) -> None:
 
 def tongue_of(opening: bytes) -> str:
     """What else a peer may be speaking whose first bytes are these; empty when nothing is recognised."""
-    return _OTHER_TONGUES.get(opening[:4]) or _OTHER_TONGUES.get(opening[:2], "")
+    return next((tongue for pattern, tongue in _OTHER_TONGUES if pattern.match(opening)), "")
 
 
 def check_size(kind: int, size: int, config: RpcConfig) -> None:

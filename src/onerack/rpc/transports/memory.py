@@ -36,6 +36,8 @@ _LISTENERS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str,
 class MemoryWire:
     """One end of a pipe in each direction."""
 
+    hint = ""
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = Context()

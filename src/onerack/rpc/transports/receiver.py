@@ -34,6 +34,7 @@ from onerack.rpc.transports.frames import (
     LARGE_BYTES,
     MESSAGE,
     NOT_A_MESSAGE,
+    OPENING_BYTES,
     PIECE,
     SIZE_MASK,
     TOGETHER_BYTES_MAX,
@@ -126,7 +127,7 @@ class Receiver:
 
     @property
     def tongue(self) -> str:
-        """What the peer may be speaking, when its first bytes are not a frame that could be finished."""
+        """What else the peer may be speaking, when it has ended within its first frame."""
         return "" if self.consumed else tongue_of(self._set_aside)
 
     def drop(self) -> None:
@@ -193,12 +194,10 @@ class Receiver:
     def _parse_other(self, word: int, start: int, end: int, arrivals: list[Arrival]) -> int:
         """One frame with an attachment, or a large one. Returns where it ends, or -1 when too little of it has come."""
         kind, size = word >> KIND_SHIFT, word & SIZE_MASK
-        try:
-            check_size(kind, size, self._config)
-        except ProtocolError as error:
-            tongue = tongue_of(bytes(self._view[: WORD.size])) if self.consumed + start == WORD.size else ""
-            raise ProtocolError(f"{error}; the peer seems to speak {tongue}" if tongue else str(error)) from None
         stop = start + size
+        if stop > end and start + self.consumed == WORD.size:
+            self._check_tongue(end)
+        check_size(kind, size, self._config)
         if end < stop and end < start + BEGINNING.size:
             return -1  # Whatever else says how long something is must be there to be checked.
         body = self._view[start : min(stop, end)]
@@ -214,6 +213,11 @@ class Receiver:
         else:
             self._begin_filling(_Filling(kind, memory_of(size), None), body)
         return min(stop, end)
+
+    def _check_tongue(self, end: int) -> None:
+        opening = bytes(self._view[: min(end, OPENING_BYTES)])
+        if tongue := tongue_of(opening):
+            raise ProtocolError(f"the peer seems to speak {tongue}: its first bytes are {opening!r}")
 
     def _parse_piece(self, size: int, body: memoryview, arrivals: list[Arrival]) -> None:
         (number,) = WORD.unpack_from(body)

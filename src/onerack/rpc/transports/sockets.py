@@ -26,6 +26,7 @@ from onerack.rpc.transports.frames import Side
 from onerack.rpc.transports.tls import check_context, peer_of
 from onerack.rpc.transports.wire import SocketWire, TlsWire, Wire, words_of
 
+_QUEUE_PAUSE_S: Final = 0.01
 _NUMBERS: Final = itertools.count(1)
 
 
@@ -104,7 +105,7 @@ async def dial(
 
 async def _connect(address: Address) -> socket.socket:
     if address.scheme == "unix":
-        return await _connect_to(socket.AF_UNIX, address.path)
+        return await _connect_to_file(address.path)
     failure: OSError = OSError("the name has no address")
     for family, _, _, _, where in await resolve(address):
         try:
@@ -112,6 +113,23 @@ async def _connect(address: Address) -> socket.socket:
         except OSError as error:
             failure = error
     raise failure
+
+
+async def _connect_to_file(path: str) -> socket.socket:
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        while True:
+            try:
+                connecting.connect(path)
+            except BlockingIOError:
+                # The listener's queue is full. An event loop would take this for "soon", and then for "connected".
+                await asyncio.sleep(_QUEUE_PAUSE_S)
+            else:
+                return connecting
+    except BaseException:
+        connecting.close()
+        raise
 
 
 async def _connect_to(family: int, where: Any) -> socket.socket:
@@ -141,23 +159,24 @@ async def shake_hands(
 ) -> tuple[TlsWire, dict[str, Any] | None]:
     """TLS over a connected socket, which is closed when it fails. `server_hostname`: we are the client."""
     loop = asyncio.get_running_loop()
+    wire = TlsWire()
     try:
         if server_hostname is not None:
             making = loop.create_connection(
-                TlsWire, sock=connected, ssl=context, server_hostname=server_hostname,
+                lambda: wire, sock=connected, ssl=context, server_hostname=server_hostname,
                 ssl_handshake_timeout=config.connect_timeout_s, ssl_shutdown_timeout=LINGER_S,
             )  # fmt: skip
         else:
             making = loop.connect_accepted_socket(
-                TlsWire, connected, ssl=context,
+                lambda: wire, connected, ssl=context,
                 ssl_handshake_timeout=config.hello_timeout_s, ssl_shutdown_timeout=LINGER_S,
             )  # fmt: skip
         # In a context of its own, so that what the link does belongs to nobody's.
-        transport, wire = await loop.create_task(making, context=Context())
+        await loop.create_task(making, context=Context())
     except BaseException:
         connected.close()
         raise
-    return wire, transport.get_extra_info("peercert")
+    return wire, wire.certificate
 
 
 def check_exposure(address: Address, insecure: bool) -> None:

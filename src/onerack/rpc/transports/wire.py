@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from onerack.rpc.link import Buffer
 
@@ -47,6 +48,9 @@ class Reader(Protocol):
 
 
 class Wire(Protocol):
+    hint: str
+    """What may be wrong when the peer ends the connection before it has said anything."""
+
     def start(self, reader: Reader) -> None:
         """Begins to read."""
 
@@ -69,6 +73,8 @@ class Wire(Protocol):
 
 class SocketWire:
     """A connected stream socket, which is ours from now on."""
+
+    hint = ""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
         connected.setblocking(False)
@@ -194,20 +200,21 @@ def _rest(parts: Sequence[Buffer], sent: int) -> list[memoryview]:
 class TlsWire(asyncio.BufferedProtocol):
     """The protocol behind asyncio's TLS. It reads nothing until it is started."""
 
+    # With TLS 1.3 a client thinks that it is connected before the server has looked at its certificate.
+    hint = "; it may not accept our certificate"
+
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._reader: Reader | None = None
         self._can_write = True
         self._is_over = False
-        self._has_read = False
         self._error: Exception | None = None
 
     # ------------------------------------------------------------------------------------------- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting.
+        self._transport.pause_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         assert self._reader is not None
@@ -215,7 +222,6 @@ class TlsWire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._reader is not None
-        self._has_read = True
         self._reader.arrived(nbytes)
 
     def pause_writing(self) -> None:
@@ -228,19 +234,21 @@ class TlsWire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_over = True
-        if not self._has_read and not isinstance(exc, ssl.SSLError):
-            # With TLS 1.3 a client thinks that it is connected before the server has looked at its certificate.
-            exc = ConnectionError(f"{words_of(exc)} before it said anything; it may not accept our certificate")
         self._error = exc
         if self._reader is not None:
             self._reader.ended(exc)
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The peer's, verified, as `SSLSocket.getpeercert` gives it."""
+        return None if self._transport is None else self._transport.get_extra_info("peercert")
 
     # --------------------------------------------------------------------------------------- what the connection calls
 
     def start(self, reader: Reader) -> None:
         """Raises: ConnectionError: it has ended meanwhile."""
         if self._is_over or self._transport is None:
-            raise ConnectionError(words_of(self._error))
+            raise ConnectionError(words_of(self._error) + self.hint)
         self._reader = reader
         self._transport.resume_reading()
 
@@ -289,6 +297,8 @@ def words_of(error: BaseException | None) -> str:
         return next((words for sign, words in _TLS_WORDS.items() if sign in text), f"TLS failed: {error}")
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "the peer reset the connection"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    if isinstance(error, socket.gaierror):
+        return f"the host's name leads nowhere: {error.strerror}"
     return str(error) or type(error).__name__
