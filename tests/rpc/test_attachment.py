@@ -6,6 +6,7 @@ import array
 import mmap
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onerack.errors import UsageError
@@ -29,7 +30,7 @@ def test_nothing_is_copied() -> None:
     assert bytes(view) == b"xbc"
 
 
-@pytest.mark.parametrize("empty", [b"", memoryview(b"").cast("B"), array.array("d")])
+@pytest.mark.parametrize("empty", [b"", memoryview(b"").cast("B"), array.array("d"), np.zeros((0, 3))])
 def test_no_bytes_are_an_attachment_too(empty: Any) -> None:
     assert view_of(empty, "here").nbytes == 0
 

@@ -19,6 +19,7 @@ class Store(Protocol):
     async def put(self, name: str, content: Attachment, mode: int = 0, *, owner: str = "root") -> int: ...
     async def take(self, names: AsyncIterator[str]) -> int: ...
     def list(self, prefix: str = "") -> AsyncIterator[str]: ...
+    async def touch(self, name: str, *, at: int = 0) -> int: ...
     @exactly_once
     async def rename(self, source: str, target: str) -> None: ...
 
@@ -34,6 +35,9 @@ class Files:
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
         yield prefix
+
+    def touch(self, name: str, *, at: int) -> Any:
+        return (name, at)
 
     def rename(self, source: str, target: str, /) -> Any:
         return (source, target)
@@ -54,15 +58,17 @@ def test_every_method_has_a_handler_of_its_kind() -> None:
         "put": "plain",
         "take": "async",
         "list": "stream",
+        "touch": "plain",
         "rename": "plain",
     }
     assert all(handler.method is interface_of(Store).methods[name] for name, handler in handlers.items())
 
 
 def test_a_handler_is_given_what_the_caller_gave() -> None:
-    put, rename = handler_named("put"), handler_named("rename")
+    put, touch, rename = handler_named("put"), handler_named("touch"), handler_named("rename")
     arguments, attachment, _ = put.method.arguments("a", b"content", owner="me")
     assert put.call(arguments, attachment) == ("a", b"content", 0, "me", False)
+    assert touch.call(touch.method.arguments("a", at=5)[0]) == ("a", 5)
     assert rename.call(rename.method.arguments("a", target="b")[0]) == ("a", "b")
 
 
