@@ -134,6 +134,8 @@ def test_callers_and_sizes_of_a_case_reach_the_program() -> None:
     assert rows["bulk", "onerack uvloop 64 MiB"].size_bytes == 64 << 20
     assert rows["memory", "calls"].count == 10_000_000
     assert rows["memory", "reader"].seconds == 60
+    # Each run finds its own folder absent: a log from the run before would be continued.
+    assert {str(task.directory) for task in rows.values()} == {"{output}-files"}
 
 
 def test_what_is_not_installed_is_named_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

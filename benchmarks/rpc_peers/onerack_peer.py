@@ -7,7 +7,6 @@ tells whether each call that was answered was executed, once.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Protocol
 
 from benchmarks.rpc_peers.load import Meter, WrongReply, coroutine_load
@@ -60,8 +59,8 @@ class TallyServer:
 
 async def served(task: Task) -> None:
     if task.case == "durable":
-        log = rpc.LocalLog(Path.cwd() / "log")
-        server = await rpc.serve(Tally, TallyServer(), "tcp://127.0.0.1:0", durable=log)
+        durable_host = rpc.LocalLog(task.directory)
+        server = await rpc.serve(Tally, TallyServer(), "tcp://127.0.0.1:0", durable=durable_host)
     else:
         server = await rpc.serve(Echo, EchoServer(), "tcp://127.0.0.1:0")
     async with server:

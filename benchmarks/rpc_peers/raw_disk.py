@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from benchmarks.rpc_peers.load import Meter, watched
 from benchmarks.rpc_peers.server_process import ServerProcess, announce, wait_for_client_to_end
@@ -20,7 +19,8 @@ def drive(task: Task, server: ServerProcess) -> dict[str, float]:
     meter = Meter(server)
     watching = watched(task, meter)
     clock, note = time.perf_counter, meter.times_s.append
-    file = os.open(Path.cwd() / "records", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    task.directory.mkdir(parents=True)
+    file = os.open(task.directory / "records", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before = clock()
     while not meter.is_closed:
         os.write(file, PAYLOAD)

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.ours.marks import leave
@@ -42,6 +43,8 @@ class Task:
     """One of several formulations of the same peer."""
     count: int = 0
     """Calls, sessions or items: see onerack_memory."""
+    directory: Path = Path("rpc-benchmark")
+    """For what must lie on a disk; absent before."""
 
 
 Serve = Callable[[Task], None]
@@ -59,6 +62,7 @@ def parse(words: list[str] | None = None) -> tuple[Task, bool]:
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default=Task.loop)
     parser.add_argument("--variant", default=Task.variant)
     parser.add_argument("--count", type=int, default=Task.count)
+    parser.add_argument("--directory", type=Path, default=Task.directory)
     parser.add_argument("--serve", action="store_true")
     options = vars(parser.parse_args(words))
     serving = options.pop("serve")
