@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
+from onerack.config import RpcConfig
 from onerack.errors import ProtocolError
+from onerack.rpc.core.server import ServerCore
+from onerack.rpc.interface import Interface
 from onerack.rpc.link import Arrival, Link
 from onerack.rpc.messages import (
     PROTOCOL_VERSION,
@@ -23,17 +26,36 @@ from onerack.rpc.messages import (
     Request,
     StreamEnd,
     StreamItem,
+    Welcome,
 )
 from onerack.rpc.schema import decode_schema, first_incompatibility
+from onerack.rpc.streams import Reader, Writer
 
-if TYPE_CHECKING:
-    from onerack.rpc.server import Server
+
+class House(Protocol):
+    """What a visitor needs of the server that it visits."""
+
+    config: RpcConfig
+    cluster: str
+    stopping: bool
+    refused: int
+    interfaces: dict[str, Interface]
+    streams: dict[tuple[str, int], tuple[Reader[Any] | None, Writer | None]]
+    core: ServerCore
+
+    def welcome(self) -> Welcome: ...
+
+    def request(self, request: Request, attachment: Any, link: Link, now: float) -> None: ...
+
+    def turn(self) -> None: ...
+
+    def leave(self, link: Link) -> None: ...
 
 
 class Visitor:
     """The owner of one link."""
 
-    def __init__(self, server: Server, link: Link) -> None:
+    def __init__(self, server: House, link: Link) -> None:
         self.link = link
         self._server = server
         self._welcomed = False

@@ -5,7 +5,8 @@ the other way round. Two shapes fit if the reader takes all that the writer may 
 `int | None`, one more value of an Enum), and a new field needs a default exactly where its reader may not be sent it.
 
 The rules:
-- the server has every method that the client knows, in a mode that is not weaker;
+- the server has every method that the client knows, in the same mode: a client that believes a method idempotent
+  would try it again, and one that does not would not;
 - parameters, and fields that are written by position, keep their names and order; new ones come last, with defaults;
 - fields that are written by name may come and go, as long as no reader misses one that it requires;
 - bounds are not compared: they are checked on every value that arrives.
@@ -70,8 +71,8 @@ def _misfit_of_method(
 ) -> Misfit | None:
     if server is None:
         return "the server has no such method"
-    if server.mode < client.mode:
-        return f"{client.mode.name.lower()} at the client, and only {server.mode.name.lower()} at the server"
+    if server.mode is not client.mode:
+        return f"{client.mode.name.lower()} at the client, and {server.mode.name.lower()} at the server"
     return (
         arguments.by_position(client.parameters, server.parameters, lambda index, _: f"parameter {index + 1}")
         or arguments.of_records()
