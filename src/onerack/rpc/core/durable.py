@@ -128,6 +128,7 @@ class DurableCalls:
         if entry is not None and entry.reply is not None:
             same = entry.method == method.name and entry.fingerprint == fingerprint_of(request.arguments, None)
             verdict = Verdict.ENDED if same else Verdict.FALSE_RETRY
+            self._keep(session, request.ack, now)
             self._desk.answer_seen(verdict, session, request, attempt)
         elif request.seq > session.ack:
             self._send_through_log(request, session, method, attempt, now, stopping)
