@@ -139,6 +139,8 @@ class _Open(msgspec.Struct, eq=False):
     unsure: bool = False
     """A copy of an attempt may exist that no answer accounts for."""
     retries: int = 0
+    silences: int = 0
+    """How many attempts by this link were not answered in time."""
     retry_at: float = inf
 
     @property
@@ -270,7 +272,7 @@ class ClientCore:
             call.retry_at = inf
         else:
             call.unsure = True
-            timeout_s = self._config.attempt_timeout_s * 2 ** min(call.retries, 6)
+            timeout_s = self._config.attempt_timeout_s * 2 ** min(call.silences, 6)
             call.retry_at = now + timeout_s * self._random.uniform(0.75, 1.25)
             self._scan_by(call.retry_at)
 
@@ -444,6 +446,7 @@ class ClientCore:
 
     def _attempt_again(self, call: _Open, now: float) -> None:
         """On a new link. What was sent by the old one may still arrive."""
+        call.silences = 0
         if call.attempts:
             call.retries += 1
             if call.invoke.mode != Mode.EXACTLY_ONCE and call.attempts >= call.invoke.attempts_max:
@@ -508,6 +511,7 @@ class ClientCore:
         silent = call.attempts > call.refusals
         if silent:
             call.retries += 1
+            call.silences += 1
             patient = call.invoke.mode == Mode.EXACTLY_ONCE
             if not patient and (call.attempts >= call.invoke.attempts_max or not self._budget.withdraw(now)):
                 self._end_unknown(call, now, "timeout", f"{call.attempts} attempts were not answered")
