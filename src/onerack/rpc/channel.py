@@ -15,9 +15,10 @@ more than the calls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from onerack.config import RpcConfig
 from onerack.errors import BindingRefused, NotExecuted, OnerackError, ProtocolError, UsageError
@@ -35,13 +36,14 @@ from onerack.rpc.core.client import (
 )
 from onerack.rpc.core.retry import Backoff
 from onerack.rpc.dice import new_random
-from onerack.rpc.interface import Interface, Method
+from onerack.rpc.interface.codec import Codec
 from onerack.rpc.link import Arrival, Buffer, Link, send_by
 from onerack.rpc.messages import (
     PROTOCOL_VERSION,
     Credit,
     GoAway,
     Hello,
+    Mode,
     Notice,
     Refused,
     Response,
@@ -58,6 +60,43 @@ from onerack.runtime.seam import Tick
 
 _USER: Final = "user"
 _CALL_BITS: Final = 47
+_CLOSING_S: Final = 3.0
+
+
+class CalledMethod(Protocol):
+    """What must be known of a method: an interface's `Method` is one, and so is what `by_name` makes of a schema."""
+
+    @property
+    def full_name(self) -> str: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def attempts(self) -> int | None: ...
+    @property
+    def attachment_parameter(self) -> str | None: ...
+    @property
+    def result_attachment(self) -> str | None: ...
+    @property
+    def stream_parameter(self) -> str | None: ...
+    @property
+    def result_is_stream(self) -> bool: ...
+    @property
+    def item(self) -> Codec | None: ...
+    @property
+    def result_item(self) -> Codec | None: ...
+
+
+class CalledService(Protocol):
+    """What a channel knows of a service."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def schema_hash(self) -> str: ...
+    @property
+    def schema_bytes(self) -> bytes: ...
+    @property
+    def methods(self) -> Mapping[str, CalledMethod]: ...
 
 
 class StreamCall:
@@ -78,7 +117,7 @@ class Channel:
 
     def __init__(
         self,
-        interface: Interface,
+        interface: CalledService,
         addresses: Sequence[str],
         *,
         config: RpcConfig,
@@ -106,6 +145,9 @@ class Channel:
         self._futures: dict[int, asyncio.Future[Outcome]] = {}
         self._streams: dict[int, StreamCall] = {}
         self._link: Link | None = None
+        self._ending = 0
+        """Links that were made and have not ended."""
+        self._ended = asyncio.Event()
         self._welcome: asyncio.Future[Welcome] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._lost_reason = ""
@@ -140,7 +182,11 @@ class Channel:
             raise
 
     async def close(self) -> None:
-        """Ends open calls (their outcome is Unknown if they may have run), sessions and link. May be called again."""
+        """Ends open calls (their outcome is Unknown if they may have run), sessions and link. May be called again.
+
+        Returns when the connection has ended, so that nothing of it outlives the event loop; a server that does not
+        answer is waited for a moment only.
+        """
         if self._closed:
             return
         self._closed = True
@@ -153,9 +199,17 @@ class Channel:
         if self._link is not None:
             self._link.flush()
             self._link.close("the client was closed")
+        await self._all_ended()
         if self._first_link.done() and not self._first_link.cancelled():
             self._first_link.exception()  # Seen by whoever called start; nobody else needs to.
         self._first_link.cancel()
+
+    async def _all_ended(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_S):
+                while self._ending:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     @property
     def server(self) -> str:
@@ -174,7 +228,7 @@ class Channel:
 
     def invoke(
         self,
-        method: Method,
+        method: CalledMethod,
         arguments: bytes,
         mode: int,
         attachment: Buffer | None = None,
@@ -211,12 +265,19 @@ class Channel:
             self._turn()
 
     def open_stream(
-        self, method: Method, arguments: bytes, mode: int, deadline_at: float | None, metadata: dict[str, str] | None
+        self,
+        method: CalledMethod,
+        arguments: bytes,
+        mode: int,
+        deadline_at: float | None,
+        metadata: dict[str, str] | None,
+        *,
+        json: bool = False,
     ) -> tuple[int, asyncio.Future[Outcome], StreamCall]:
         """Makes a call with a stream. Raises: NotExecuted: there is no connection now."""
         if self._link is None or not self._link.is_open:
             raise NotExecuted(f"{method.full_name}: there is no connection to stream on", cause="unreachable")
-        call, future = self.invoke(method, arguments, mode, None, deadline_at, metadata, streaming=True)
+        call, future = self.invoke(method, arguments, mode, None, deadline_at, metadata, json=json, streaming=True)
         window = self.config.stream_window_bytes
         reader = Reader(self._link, call, window, method.result_item.decode) if method.result_item else None
         writer = Writer(self._link, call, window, method.item.encode) if method.item else None
@@ -322,6 +383,8 @@ class Channel:
                 self._core.step(message, link.name, now)
 
     def lost(self, link: Link, reason: str) -> None:
+        self._ending -= 1
+        self._ended.set()
         if link is not self._link and self._link is not None:
             return
         self._lost_reason = self._lost_reason or reason
@@ -384,6 +447,7 @@ class Channel:
         self._welcome = self._loop.create_future()
         async with asyncio.timeout(self.config.connect_timeout_s):
             link = await dial(address, self, config=self.config, tls=self._tls, insecure=self._insecure)
+            self._ending += 1
             self._link = link
             link.send(self._hello())
             link.flush()

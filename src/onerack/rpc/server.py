@@ -102,7 +102,7 @@ class Server:
         self.epoch = chance.getrandbits(62) + 1
         self.core = ServerCore(self._served.facts, config, chance, durable=durable is not None)
         self._alarm = Alarm(self._loop, self._tick)
-        self._is_guarded = policy is not None or any(facts.streaming for facts in self._served.facts)
+        self.is_guarded = policy is not None or any(facts.streaming for facts in self._served.facts)
         """Whether some requests need more than the core."""
 
     def _add(self, protocol: Callable[..., Any], implementation: Any) -> None:
@@ -248,22 +248,27 @@ class Server:
         self.turn()
 
     def request(self, request: Request, attachment: Any, link: Link, now: float) -> None:
-        """A request from a link that has been welcomed."""
-        if self._is_guarded and 0 <= request.method < len(self._served.facts):
+        """A request from a link that has been welcomed, to a server that is guarded."""
+        if 0 <= request.method < len(self._served.facts):
             served = self._served[request.method]
             if self.policy is not None and (refusal := self.policy.refusal(served.facts.name, link.peer)):
                 self.core.answer((link.name, request.call), request.session, refusal)
                 return
             if served.facts.streaming:
                 self._open_stream(request, served, link)
-        # `step` would look up what we know: which handler a Request goes to.
         self.core.on_request(request, link.name, now, attachment)
 
     def _open_stream(self, request: Request, handler: ServedMethod, link: Link) -> None:
         method, window = handler.method, self.config.stream_window_bytes
         theirs = self.visitors[link.name].window_bytes
-        reader = Reader(link, request.call, window, method.item.decode) if method.item else None
-        writer = Writer(link, request.call, theirs, method.result_item.encode) if method.result_item else None
+        reader: Reader[Any] | None = None
+        writer: Writer | None = None
+        if method.item is not None:
+            decode = method.item.decode_json if request.json else method.item.decode
+            reader = Reader(link, request.call, window, decode)
+        if method.result_item is not None:
+            encode = method.result_item.encode_json if request.json else method.result_item.encode
+            writer = Writer(link, request.call, theirs, encode)
         self.streams[link.name, request.call] = (reader, writer)
 
     # ------------------------------------------------------------------------------------------------ the turn

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from onerack.errors import ApplicationError, UsageError
-from onerack.rpc.channel import Channel, StreamCall
+from onerack.rpc.channel import CalledMethod, Channel, StreamCall
 from onerack.rpc.context import DEFAULT, CallOptions, chosen, inherited, serving
 from onerack.rpc.core.client import Outcome
 from onerack.rpc.interface import Interface, Method
@@ -88,7 +88,7 @@ def _unary(method: Method, channel: Channel, deadline_s: float | None) -> Callab
                 body = encode(take(*args, **kwargs)[0])
         mode, deadline_at, metadata = declared, None, None
         if (own := chosen.get()) is not DEFAULT or serving.get() is not None:
-            mode, deadline_at, metadata = _settings(method, inherited(own))
+            mode, deadline_at, metadata = settings_of(method, inherited(own))
         if deadline_s is not None:
             deadline_at = clock() + deadline_s if deadline_at is None else min(deadline_at, clock() + deadline_s)
         number, future = invoke(method, body, mode, attachment, deadline_at, metadata)
@@ -121,8 +121,8 @@ def _bad_result(name: str, error: Exception) -> ApplicationError:
     return ApplicationError(text, cause="bad_result")
 
 
-def _settings(method: Method, wanted: CallOptions) -> tuple[int, float | None, dict[str, str] | None]:
-    """Raises: UsageError: a mode weaker than the method's, without `unsafe`."""
+def settings_of(method: CalledMethod, wanted: CallOptions) -> tuple[int, float | None, dict[str, str] | None]:
+    """Mode, deadline and metadata of a call. Raises: UsageError: a mode weaker than the method's, without `unsafe`."""
     mode = method.mode if wanted.mode is None else wanted.mode
     if mode < method.mode and not wanted.unsafe:
         raise UsageError(
@@ -141,11 +141,11 @@ def _intercepted(
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         arguments, attachment, _ = method.arguments(*args, **kwargs)
-        mode, deadline_at, metadata = _settings(method, inherited(chosen.get()))
+        mode, deadline_at, metadata = settings_of(method, inherited(chosen.get()))
         outgoing = OutgoingCall(method.full_name, arguments, dict(metadata or {}))
 
         async def proceed() -> Any:
-            at = _earlier(deadline_at, deadline_s, channel)
+            at = earlier(deadline_at, deadline_s, channel)
             encoded = method.encode_arguments(outgoing.arguments)
             number, future = channel.invoke(method, encoded, mode, attachment, at, outgoing.metadata or None)
             try:
@@ -169,7 +169,7 @@ def _woven(interceptor: Interceptor, call: OutgoingCall, proceed: Proceed) -> Pr
     return lambda: interceptor(call, proceed)
 
 
-def _earlier(deadline_at: float | None, deadline_s: float | None, channel: Channel) -> float | None:
+def earlier(deadline_at: float | None, deadline_s: float | None, channel: Channel) -> float | None:
     if deadline_s is None:
         return deadline_at
     own = channel.clock() + deadline_s
@@ -184,13 +184,13 @@ def _streaming(method: Method, channel: Channel, deadline_s: float | None) -> Ca
 
     def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         arguments, _, source = method.arguments(*args, **kwargs)
-        mode, deadline_at, metadata = _settings(method, inherited(chosen.get()))
+        mode, deadline_at, metadata = settings_of(method, inherited(chosen.get()))
         encoded = method.encode_arguments(arguments)
 
         async def items() -> AsyncIterator[Any]:
-            at = _earlier(deadline_at, deadline_s, channel)
+            at = earlier(deadline_at, deadline_s, channel)
             number, _, stream = channel.open_stream(method, encoded, mode, at, metadata)
-            _pump(channel, number, stream, source)
+            pump(channel, number, stream, source)
             try:
                 assert stream.reader is not None
                 async for item in stream.reader:
@@ -208,10 +208,10 @@ def _uploading(method: Method, channel: Channel, deadline_s: float | None) -> Ca
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         arguments, _, source = method.arguments(*args, **kwargs)
-        mode, deadline_at, metadata = _settings(method, inherited(chosen.get()))
-        at = _earlier(deadline_at, deadline_s, channel)
+        mode, deadline_at, metadata = settings_of(method, inherited(chosen.get()))
+        at = earlier(deadline_at, deadline_s, channel)
         number, future, stream = channel.open_stream(method, method.encode_arguments(arguments), mode, at, metadata)
-        _pump(channel, number, stream, source)
+        pump(channel, number, stream, source)
         try:
             outcome = await future
         except asyncio.CancelledError:
@@ -226,7 +226,8 @@ def _uploading(method: Method, channel: Channel, deadline_s: float | None) -> Ca
     return call
 
 
-def _pump(channel: Channel, number: int, stream: StreamCall, source: AsyncIterator[Any] | None) -> None:
+def pump(channel: Channel, number: int, stream: StreamCall, source: AsyncIterator[Any] | None) -> None:
+    """Has the caller's stream sent, if there is one, while the call goes on."""
     if source is not None:
         stream.pump = asyncio.get_running_loop().create_task(_send_items(channel, number, stream, source))
 
