@@ -71,7 +71,7 @@ def test_every_option_has_a_help_text() -> None:
     group = typer.main.get_command(main.app)
     silent = [
         f"{name} {parameter.name}"
-        for name, command in group.commands.items()  # type: ignore[attr-defined]
+        for name, command in reference.commands_of(group)
         for parameter in command.params
         if not parameter.help
     ]

@@ -15,7 +15,7 @@ import onerack
 from onerack.cli import main
 from onerack.errors import JobInterrupted, UsageError
 
-COMMANDS = ["run", "history", "show", "debug", "demo"]
+COMMANDS = ["run", "history", "show", "debug", "demo", "rpc describe", "rpc explain", "rpc call", "rpc health"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.execute([command, "--help"]) == 0
+    assert main.execute([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Usage: onerack {command}" in shown
     assert f"\n    onerack {command}" in shown.partition("Examples:")[2]

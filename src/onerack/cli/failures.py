@@ -4,9 +4,11 @@ The idea: an expected error is an answer, not a crash; it is shown as its messag
 what was expected, what was found and what to do (errors.py). A traceback of ours is shown only for a bug of ours.
 
     0    done
-    1    the job ran and failed; a disk was full; stored bytes were damaged
+    1    the job ran and failed; a call ended without a result; a disk was full; stored bytes were damaged
     2    usage: something on the command line, in the job file or about the inputs is wrong; nothing was started
     130  interrupted with Ctrl-C; nothing was left behind
+
+A call that failed says besides whether it was executed: yes, no or unknown.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import sys
 from typing import Any, Final
 
-from onerack.errors import JobFailed, JobInterrupted, OnerackError, UsageError
+from onerack.errors import CallError, JobFailed, JobInterrupted, OnerackError, UsageError
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -42,7 +44,15 @@ def as_object(error: BaseException) -> dict[str, Any]:
     if isinstance(error, JobFailed):
         described["cause"] = error.cause
         described["job_directory"] = error.job_directory
+    elif isinstance(error, CallError):
+        described["cause"] = error.cause
+        described["executed"] = executed(error)
     return described
+
+
+def executed(error: CallError) -> str:
+    """The three values of an outcome, in words."""
+    return {True: "yes", False: "no", None: "unknown"}[error.executed]
 
 
 def report(error: OnerackError | KeyboardInterrupt, *, as_json: bool) -> int:
@@ -52,4 +62,6 @@ def report(error: OnerackError | KeyboardInterrupt, *, as_json: bool) -> int:
     else:
         message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         print(f"onerack: {message}", file=sys.stderr)
+        if isinstance(error, CallError) and not isinstance(error, JobFailed):
+            print(f"executed: {executed(error)}", file=sys.stderr)
     return exit_code_of(error)

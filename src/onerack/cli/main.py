@@ -15,18 +15,19 @@ from typing import Annotated
 import typer
 
 from onerack import __version__
-from onerack.cli import debug, demo, failures, history, run, show
+from onerack.cli import debug, demo, failures, history, rpc, run, show
 from onerack.errors import OnerackError
 
 EXAMPLES = """\b
 Start with:
   onerack demo
   onerack run wordcount 'books/*.txt' --out counts
+  onerack rpc describe tcp://127.0.0.1:7700
 """
 
 app = typer.Typer(
     name="onerack",
-    help="A datacenter in one Python package. Today: MapReduce over your files, on all cores of this machine.",
+    help="A datacenter in one Python package. Today: MapReduce over your files on all cores, and RPC.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     rich_markup_mode=None,  # rich help costs 0.1 s more of imports than all the rest
@@ -38,6 +39,7 @@ app.command(name="history", epilog=history.EXAMPLES)(history.history)
 app.command(name="show", epilog=show.EXAMPLES)(show.show)
 app.command(name="debug", epilog=debug.EXAMPLES)(debug.debug)
 app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
+app.add_typer(rpc.app, name="rpc")
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,7 +54,7 @@ def onerack(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A datacenter in one Python package. Today: MapReduce over your files, on all cores of this machine."""
+    """A datacenter in one Python package. Today: MapReduce over your files on all cores, and RPC."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,6 +82,8 @@ def execute(words: list[str]) -> int:
     try:
         outcome = app(words, prog_name="onerack", standalone_mode=False)
         sys.stdout.flush()
+        if outcome == failures.INTERRUPTED:  # What newer versions of typer make of Ctrl-C; they say nothing.
+            raise KeyboardInterrupt
         return outcome if isinstance(outcome, int) else failures.DONE
     except (OnerackError, KeyboardInterrupt) as error:
         return failures.report(error, as_json=as_json)

@@ -29,7 +29,7 @@ and an occasional line elsewhere.
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | the job ran and failed, a disk was full, or stored bytes were damaged |
+| 1 | the job ran and failed, a call ended without a result, a disk was full, or stored bytes were damaged |
 | 2 | usage: the command line, the job or its inputs are wrong; nothing was started |
 | 130 | interrupted with Ctrl-C; no process and no half output is left |
 
@@ -39,8 +39,17 @@ Jobs are remembered in `$ONERACK_HOME/jobs`, by default `~/.local/state/onerack/
 
 def reference() -> str:
     """The whole page."""
-    group: Any = typer.main.get_command(app)
-    return "\n".join([_OPENING, *(line for name in group.commands for line in _section(name, group.commands[name]))])
+    named = commands_of(typer.main.get_command(app))
+    return "\n".join([_OPENING, *(line for name, command in named for line in _section(name, command))])
+
+
+def commands_of(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, those of groups within the group too."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def _section(name: str, command: Any) -> Iterator[str]:
