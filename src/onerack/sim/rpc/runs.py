@@ -1,0 +1,85 @@
+"""Runs: one seed, many seeds, or the story of one; what tests and people call.
+
+The rule: whatever goes wrong in a schedule, a broken invariant or a plain bug, comes out as `ScheduleFailed`, whose
+message says how to see the whole of it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from onerack.rpc.invariants import InvariantBroken
+from onerack.sim.rpc.kit import Honest
+from onerack.sim.rpc.options import draw
+from onerack.sim.rpc.planted import PLANTED
+from onerack.sim.rpc.schedule import Report, Schedule
+from onerack.sim.rpc.story import Story
+from onerack.sim.seeds import stream
+
+
+class ScheduleFailed(AssertionError):
+    """A seed found something wrong. The message says how to see it again."""
+
+    def __init__(self, seed: int, planted: str | None, reason: str, crash_at: int | None) -> None:
+        arguments = [str(seed)]
+        if planted is not None:
+            arguments.append(repr(planted))
+        if crash_at is not None:
+            arguments.append(f"crash_at={crash_at}")
+        super().__init__(f"seed {seed}: {reason}\n  the whole story: onerack.sim.rpc.tell({', '.join(arguments)})")
+        self.seed = seed
+        self.reason = reason
+
+
+class Tally(msgspec.Struct):
+    """Many schedules, summed up."""
+
+    schedules: int = 0
+    seconds: float = 0.0
+    steps: int = 0
+    faults: int = 0
+    calls: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
+
+    def add(self, report: Report) -> None:
+        self.schedules += 1
+        self.seconds += report.seconds
+        self.steps += report.steps
+        self.faults += report.faults
+        for total, part in ((self.calls, report.calls), (self.outcomes, report.outcomes)):
+            for name, n in part.items():
+                total[name] = total.get(name, 0) + n
+
+
+def run_schedule(
+    seed: int, planted: str | None = None, *, crash_at: int | None = None, story: Story | None = None
+) -> Report:
+    """One seed. Raises: ScheduleFailed: a property does not hold, or an outcome is wrong, or a call does not end."""
+    kit = PLANTED[planted]() if planted is not None else Honest()
+    schedule = Schedule(seed, kit, story, crash_at)
+    try:
+        return schedule.run()
+    except InvariantBroken as broken:
+        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {broken}", crash_at) from broken
+    except Exception as error:
+        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {error!r}", crash_at) from error
+
+
+def run_many(seeds: Iterable[int]) -> Tally:
+    """Each of the seeds. Raises: ScheduleFailed: at the first that fails."""
+    tally = Tally()
+    for seed in seeds:
+        tally.add(run_schedule(seed))
+    return tally
+
+
+def tell(seed: int, planted: str | None = None, *, crash_at: int | None = None) -> str:
+    """The story of one seed: its options, every message that arrived, what fate did; at the end what was wrong."""
+    story = Story(draw(stream(seed, "options")))
+    try:
+        report = run_schedule(seed, planted, crash_at=crash_at, story=story)
+    except ScheduleFailed as failed:
+        return f"{story}\n{failed.reason}\n"
+    return f"{story}\n{report}\n"
