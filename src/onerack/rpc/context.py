@@ -10,6 +10,7 @@ The rule: a deadline is never lengthened on the way down.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,7 +37,7 @@ class CallOptions(msgspec.Struct, frozen=True):
 
 
 class CurrentCall:
-    """The call that a handler serves."""
+    """The call that a handler serves. Made when somebody asks: most handlers never do."""
 
     __slots__ = ("_execution", "peer")
 
@@ -78,7 +79,7 @@ class CurrentCall:
 DEFAULT = CallOptions()
 NOBODY = Peer("")
 chosen: ContextVar[CallOptions] = ContextVar("rpc_options", default=DEFAULT)
-serving: ContextVar[CurrentCall | None] = ContextVar("rpc_current", default=None)
+serving: ContextVar[tuple[Execution, Peer | None] | None] = ContextVar("rpc_current", default=None)
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def options(
     if deadline is not None:
         if not deadline > 0:
             raise UsageError(f"deadline={deadline}: seconds, more than 0")
-        ends_at = asyncio.get_running_loop().time() + deadline
+        ends_at = _now() + deadline
         deadline_at = ends_at if deadline_at is None else min(deadline_at, ends_at)
     merged = {**(outer.metadata or {}), **_checked(metadata)} or None
     wanted = outer.mode if mode is None else mode_of(mode)
@@ -108,6 +109,13 @@ def options(
         yield
     finally:
         chosen.reset(token)
+
+
+def _now() -> float:
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()  # A caller of `blocking`: the loops of threads go by this clock.
 
 
 def mode_of(mode: Mode | str) -> Mode:
@@ -121,10 +129,10 @@ def mode_of(mode: Mode | str) -> Mode:
 
 def current() -> CurrentCall:
     """The call that is being served. Raises: UsageError: no handler is running here."""
-    call = serving.get()
-    if call is None:
+    served = serving.get()
+    if served is None:
         raise UsageError("current() tells a handler about its call; no handler is running here")
-    return call
+    return CurrentCall(*served)
 
 
 def _checked(metadata: Mapping[str, str] | None) -> dict[str, str]:
@@ -136,9 +144,10 @@ def _checked(metadata: Mapping[str, str] | None) -> dict[str, str]:
 
 def inherited(own: CallOptions) -> CallOptions:
     """`own`, with what the call that is being served hands down."""
-    call = serving.get()
-    if call is None:
+    served = serving.get()
+    if served is None:
         return own
+    call = CurrentCall(*served)
     deadline_at = own.deadline_at
     if call.deadline_at is not None:
         deadline_at = call.deadline_at if deadline_at is None else min(deadline_at, call.deadline_at)

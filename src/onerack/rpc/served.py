@@ -69,7 +69,7 @@ class ServedMethod:
             arguments = self._decode(execution) if request.json else self._from_msgpack(request.arguments)
         except Exception:
             return self._refused(execution)
-        token = serving.set(CurrentCall(execution, peer))
+        token = serving.set((execution, peer))
         try:
             if not self._is_simple or request.json:
                 return self._reply(self._handler.call(arguments, execution.attachment), execution)
@@ -96,7 +96,7 @@ class ServedMethod:
         except msgspec.ValidationError:
             return self._refused(execution)
         call = CurrentCall(execution, peer)
-        token = serving.set(call)
+        token = serving.set((execution, peer))
         try:
             returned = await self._woven(call, arguments, execution, reader, writer)()
             return self._reply(returned, execution)

@@ -39,6 +39,7 @@ class House(Protocol):
     cluster: str
     stopping: bool
     refused: int
+    is_guarded: bool
     interfaces: dict[str, Interface]
     streams: dict[tuple[str, int], tuple[Reader[Any] | None, Writer | None]]
     core: ServerCore
@@ -67,11 +68,15 @@ class Visitor:
     def received(self, link: Link, arrivals: Sequence[Arrival]) -> None:
         server = self._server
         now = asyncio.get_running_loop().time()
-        request = server.request
+        # `step` would look up what we know: which handler a Request goes to.
+        on_request, name = server.core.on_request, link.name
+        is_free = self._welcomed and not server.is_guarded
         try:
             for message, attachment in arrivals:
-                if type(message) is Request and self._welcomed:
-                    request(message, attachment, link, now)
+                if type(message) is Request and is_free:
+                    on_request(message, name, now, attachment)
+                elif type(message) is Request and self._welcomed:
+                    server.request(message, attachment, link, now)
                 else:
                     self._receive(message, now)
         except ProtocolError as error:

@@ -194,7 +194,8 @@ class ServerCore:
     ) -> None:
         attempt = (link, request.call)
         session.heard_at = now
-        if request.seq not in session.entries and self._refusal(method):
+        is_free = method.inline and not self._stopping and session.ledger.bytes <= self._config.replies_bytes_max
+        if not is_free and request.seq not in session.entries and self._refusal(method):
             # The attempt still says what may be forgotten: a full memory must not stay full.
             session.acknowledge(request.ack)
             if refusal := self._refusal(method, frees=session.frees(request)):
@@ -204,10 +205,13 @@ class ServerCore:
         small = attachment is None and len(arguments) <= SMALL_BYTES
         mark = arguments if small else fingerprint_of(arguments, attachment)
         verdict = session.admit(request.seq, request.ack, method.name, mark, attempt)
-        if verdict is _FRESH:
-            self._start(request, method, link, now, attachment)
-        else:
+        if verdict is not _FRESH:
             self.answer_seen(verdict, session, request, attempt)
+        elif method.inline and not request.timeout_ms:
+            self._tickets += 1
+            self._output.applied.append(Execution(self._tickets, link, request, method.name, attachment))
+        else:
+            self._start(request, method, link, now, attachment)
 
     def answer_seen(self, verdict: Verdict, session: Session, request: Request, attempt: Attempt) -> None:
         """An attempt whose sequence number is not new."""

@@ -157,9 +157,9 @@ class Session:
         if entry is None:
             return ()
         assert entry.reply is None, f"session {self.number}: call {seq} ended twice"
-        entry.end(reply, self.ledger)
         attached = entry.attached
         entry.attached = []
+        entry.end(reply, self.ledger)
         return attached
 
     def _up_to(self, ack: int) -> list[int]:
