@@ -182,6 +182,29 @@ def test_a_failure_shows_the_users_traceback_then_the_record_then_the_command(bo
     assert left_in(tmp_path) == ["books", "home"]
 
 
+def test_a_broken_input_is_named_without_a_debugger_that_could_not_help(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(b"this is no gzip")
+
+    with pytest.raises(JobFailed, match=r"a\.gz") as failed:
+        run(map=words, reduce="sum", input=str(tmp_path / "a.gz"), output=str(tmp_path / "out"), workers=1)
+
+    assert failed.value.cause == "input"
+    assert "pdb" not in str(failed.value)
+
+
+@pytest.mark.parametrize("sort_key", [None, lambda key, value: value])
+def test_keys_of_two_kinds_are_refused_in_whatever_tasks_and_partitions_they_are(tmp_path: Path, sort_key: Any) -> None:
+    (tmp_path / "numbers.txt").write_text("1\n7.0\n")
+
+    def emit(key: Any, line: str) -> Pairs:
+        number = float(line) if "." in line else int(line)
+        yield (number, 1) if sort_key is None else (line, number)
+
+    with pytest.raises(JobFailed, match=r"keys of two kinds in one job: int .* and float"):
+        run(map=emit, reduce="list", sort_key=sort_key, input=str(tmp_path / "numbers.txt"), split_size=2, reducers=8,
+            workers=1, output=str(tmp_path / "out"), output_format="jsonl")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from onerack.config import MapReduceConfig
-from onerack.mapreduce.messages import JobSpec, RecordAt, RunMap
+from onerack.mapreduce.messages import JobSpec, KeyKinds, RecordAt, RunMap
 from tests.mapreduce.master_bench import Bench, bad_record, make_spec
 
 CONFIG = MapReduceConfig()
@@ -400,3 +400,27 @@ def test_specs_differ_in_their_own_limits() -> None:
     bench.submit(maps=1, config=spec.config)
     bench.fail("w1", "m0.1")
     assert bench.ended.outcome == "failed"
+
+
+# ------------------------------------------------------------------------------------------ kinds of keys
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (KeyKinds("int"), KeyKinds("float"), "keys of two kinds in one job: int (map task m0) and float (map task m2)"),
+        (KeyKinds("str", "int"), KeyKinds("str", "str"), "sort keys of two kinds in one job: int"),
+    ],
+)
+def test_keys_of_two_kinds_fail_the_job_whichever_partitions_they_are_in(
+    first: KeyKinds, second: KeyKinds, message: str
+) -> None:
+    bench = Bench()
+    bench.register("w1", "w2", "w3")
+    bench.submit(maps=3, reducers=2)
+    bench.complete("w2", "m1.1", rows=0)  # A map without keys says nothing about their kind.
+    bench.complete("w1", "m0.1", kinds=first)
+    bench.complete("w3", "m2.1", kinds=second)
+    assert bench.ended.outcome == "failed"
+    assert bench.ended.failure is not None
+    assert bench.ended.failure.message.startswith(message)

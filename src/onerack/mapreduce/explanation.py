@@ -41,7 +41,8 @@ def explain(failure: Failure, attempt: AttemptId | None, *, name: str, directory
         lines.append(f"  record: {describe(failure.record)}")
     if failure.cause in _LOGGED:
         lines.append(f"  what it printed: {directory}/logs/{attempt}.log")
-    lines.append(f"  run this task again under pdb: onerack debug {shlex.quote(directory)} --task {attempt.task}")
+    if failure.traceback or failure.cause in _LOGGED:  # Else it was no code of the user's that failed.
+        lines.append(f"  run this task again under pdb: onerack debug {shlex.quote(directory)} --task {attempt.task}")
     return "\n".join(lines)
 
 

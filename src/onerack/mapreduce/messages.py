@@ -168,6 +168,14 @@ class Section(msgspec.Struct, frozen=True):
         return sum(extent.rows for extent in self.extents)
 
 
+class KeyKinds(msgspec.Struct, frozen=True):
+    """Of what kind the keys in a map's sections are: the same in all maps of a job that have keys."""
+
+    keys: str = ""
+    """"" when there are none, or when the job can have no others."""
+    sort_keys: str = ""
+
+
 class Part(msgspec.Struct, frozen=True):
     """One finished output file of an attempt; `path` is its name in the staging directory, made for the attempt."""
 
@@ -279,6 +287,7 @@ class MapCompleted(msgspec.Struct, frozen=True, tag="map_completed"):
     counters: dict[str, int] = {}
     metrics: Metrics = Metrics()
     quarantined: tuple[Quarantined, ...] = ()
+    kinds: KeyKinds = KeyKinds()
 
 
 class ReduceCompleted(msgspec.Struct, frozen=True, tag="reduce_completed"):
@@ -419,6 +428,7 @@ class TaskCompleted(msgspec.Struct, frozen=True, tag="task_completed"):
     counters: dict[str, int]
     metrics: Metrics
     quarantined: tuple[Quarantined, ...] = ()
+    kinds: KeyKinds = KeyKinds()
 
 
 class MapOutputLost(msgspec.Struct, frozen=True, tag="map_output_lost"):

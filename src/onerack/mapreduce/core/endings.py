@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 from onerack.config import MapReduceConfig
-from onerack.mapreduce.core.failures import judge, note_loss, too_many_bad_records, too_many_losses
+from onerack.mapreduce.core.failures import judge, mixed_kinds, note_loss, too_many_bad_records, too_many_losses
 from onerack.mapreduce.core.jobs import Job
 from onerack.mapreduce.core.orders import Orders
 from onerack.mapreduce.core.outbox import Outbox
@@ -63,7 +63,10 @@ class Endings:
             job.reduce_bytes_done += job.shuffled_bytes[task.index]
         for loser in losers:
             self._kill(job, loser.worker, phase.attempt_id(task, loser.number), "another attempt won", now)
-        if job.quarantined > job.spec.skip_max:
+        mixed = mixed_kinds(job, result)
+        if mixed is not None:
+            self.end_job(job, "failed", now, mixed, result.attempt)
+        elif job.quarantined > job.spec.skip_max:
             self.end_job(job, "failed", now, too_many_bad_records(job, result), result.attempt)
         elif job.is_done:
             self.end_job(job, "done", now)

@@ -72,3 +72,27 @@ def too_many_bad_records(job: Job, result: TaskCompleted) -> Failure:
         record=last.record,
         final=True,
     )
+
+
+def mixed_kinds(job: Job, result: TaskCompleted) -> Failure | None:
+    """What is wrong when a map's keys, or sort keys, are of another kind than those of the maps before it.
+
+    Each map checks its own, and a reduce all that it meets; but keys that differ may lie in different partitions.
+    """
+    first = job.first_keyed
+    if first is None:
+        job.first_keyed = result if result.kinds.keys else None
+        return None
+    named = (
+        ("keys", first.kinds.keys, result.kinds.keys),
+        ("sort keys", first.kinds.sort_keys, result.kinds.sort_keys),
+    )
+    for noun, before, found in named:
+        if before and found and before != found:
+            message = (
+                f"{noun} of two kinds in one job: {before} (map task {first.attempt.task}) and {found} (map task "
+                f"{result.attempt.task}); Python would merge 1, 1.0 and True, so they must all be of one kind (convert "
+                "them in map)"
+            )
+            return Failure(cause="exception", message=message, final=True)
+    return None

@@ -42,6 +42,8 @@ class Job:
         self.reduce_bytes_done = 0
         self.quarantined = 0
         """Bad records in counted results."""
+        self.first_keyed: TaskCompleted | None = None
+        """The first accepted map with keys: those of all others must be of its kinds."""
         self.skips_pending = 0
         """Entries of skip lists that no counted result knows yet."""
         self.attempts_failed = 0

@@ -38,6 +38,7 @@ from onerack.mapreduce.messages import (
     Heartbeat,
     JobStatus,
     JobSubmitted,
+    KeyKinds,
     MapCompleted,
     RecordAt,
     ReduceCompleted,
@@ -156,10 +157,10 @@ class Master:
             self._watch_stall(worker, message.record, now)
 
     def on_map_completed(self, message: MapCompleted, sender: NodeId, now: float) -> None:
-        self._on_completed(message, "map", message.sections, now)
+        self._on_completed(message, "map", message.sections, message.kinds, now)
 
     def on_reduce_completed(self, message: ReduceCompleted, sender: NodeId, now: float) -> None:
-        self._on_completed(message, "reduce", (), now)
+        self._on_completed(message, "reduce", (), KeyKinds(), now)
 
     def on_attempt_failed(self, message: AttemptFailed, sender: NodeId, now: float) -> None:
         if self._take_report(message.worker, message.attempt, message.attempt.kind, now) is not None:
@@ -278,7 +279,12 @@ class Master:
         return found
 
     def _on_completed(
-        self, message: MapCompleted | ReduceCompleted, kind: TaskKind, sections: tuple[Section, ...], now: float
+        self,
+        message: MapCompleted | ReduceCompleted,
+        kind: TaskKind,
+        sections: tuple[Section, ...],
+        kinds: KeyKinds,
+        now: float,
     ) -> None:
         found = self._take_report(message.worker, message.attempt, kind, now)
         if found is None:
@@ -296,6 +302,7 @@ class Master:
             counters=message.counters,
             metrics=message.metrics,
             quarantined=message.quarantined,
+            kinds=kinds,
         )
         self.endings.accept(job, phase, task, result, message.worker, now)
 

@@ -27,7 +27,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from onerack.errors import Corruption, OnerackError, storing
+from onerack.errors import BadKey, Corruption, OnerackError, storing
+from onerack.mapreduce.canonical import mixed_kinds
 from onerack.mapreduce.columns import Columns, KeyKind, ValueKind
 from onerack.mapreduce.keys import HASH_NAME
 from onerack.mapreduce.messages import Extent, Section
@@ -99,6 +100,22 @@ class Kinds(NamedTuple):
     """Kind of the sort keys; "" when there are none or nobody said."""
 
 
+class SameKinds:
+    """Remembers the first kinds and refuses others. Values may be of any."""
+
+    def __init__(self) -> None:
+        self.first: Kinds | None = None
+
+    def check(self, kinds: Kinds) -> None:
+        """Raises: BadKey."""
+        if self.first is None:
+            self.first = kinds
+        if kinds.key != self.first.key:
+            raise mixed_kinds(self.first.key, kinds.key)
+        if kinds.order != self.first.order:
+            raise BadKey(f"sort_key: sort keys of two kinds in one job: {self.first.order} and {kinds.order}")
+
+
 class Run(NamedTuple):
     """The rows of one extent: batches of `key`, `value` and perhaps `order`, over memory that may be a mapped file."""
 
@@ -132,6 +149,8 @@ class ShuffleWriter:
         self.encoding = encoding
         self.bytes_written = 0
         self.rows_written = 0
+        self.kinds = SameKinds()
+        """Of the columns written; none of raw rows, postings and other bytes."""
         self._extents: list[FooterExtent] = []
         self._partitions = partitions
         with storing(path):
@@ -148,6 +167,7 @@ class ShuffleWriter:
 
     def add_extent(self, partition: int, columns: Columns, *, order_kind: str = "", is_sorted: bool) -> None:
         """Appends rows as one extent of `partition`. Requires: at least one row."""
+        self.kinds.check(Kinds(columns.key_kind, columns.value_kind, order_kind))
         bounds = first_and_last(columns.keys, is_sorted)
         self.append(partition, _messages(columns, order_kind), rows=columns.rows, is_sorted=is_sorted, bounds=bounds)
 

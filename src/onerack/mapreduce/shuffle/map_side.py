@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onerack.mapreduce.columns import Columns
-from onerack.mapreduce.messages import Section
+from onerack.mapreduce.messages import KeyKinds, Section
 from onerack.mapreduce.shuffle.arrays import (
     partition_borders,
     partition_order,
@@ -42,6 +42,12 @@ class MapSide:
     @property
     def rows_written(self) -> int:
         return self._writer.rows_written
+
+    @property
+    def kinds(self) -> KeyKinds:
+        """Those of all keys written so far; unknown for rows that are no columns, which are of one kind anyway."""
+        first = self._writer.kinds.first
+        return KeyKinds() if first is None else KeyKinds(first.key, first.order)
 
     def close(self) -> tuple[Section, ...]:
         """Writes the footer; returns a section for each partition."""

@@ -15,11 +15,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from onerack.errors import BadKey, storing
-from onerack.mapreduce.canonical import mixed_kinds
+from onerack.errors import storing
 from onerack.mapreduce.columns import Columns
 from onerack.mapreduce.messages import Section
-from onerack.mapreduce.shuffle.format import MAPPED_BYTES_MIN, Kinds, Run, ShuffleWriter, read_section
+from onerack.mapreduce.shuffle.format import MAPPED_BYTES_MIN, Run, SameKinds, ShuffleWriter, read_section
 from onerack.mapreduce.shuffle.windows import Window, concat_columns, windows
 
 SectionRun = tuple[Section, Run]
@@ -39,24 +38,9 @@ def window_bytes_of(memory_bytes: int) -> int:
     return max(_WINDOW_BYTES_MIN, min(memory_bytes // _OBJECT_FACTOR, _WINDOW_BYTES_MAX))
 
 
-class KindsOfPartition:
-    """Remembers the kinds of the first run and refuses others."""
-
-    def __init__(self) -> None:
-        self._first: Kinds | None = None
-
-    def check(self, kinds: Kinds) -> None:
-        if self._first is None:
-            self._first = kinds
-        if kinds.key != self._first.key:
-            raise mixed_kinds(self._first.key, kinds.key)
-        if kinds.order != self._first.order:
-            raise BadKey(f"sort_key: sort keys of two kinds in one job: {self._first.order} and {kinds.order}")
-
-
 def read_runs(sections: Sequence[Section]) -> Iterator[SectionRun]:
     """All runs with their sections, in map order, of kinds that go together."""
-    kinds = KindsOfPartition()
+    kinds = SameKinds()
     for section in sections:
         for run in read_section(section):
             kinds.check(run.kinds)

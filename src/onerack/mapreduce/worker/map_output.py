@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from onerack.mapreduce.calls import check_pairs
 from onerack.mapreduce.columns import Columns
-from onerack.mapreduce.messages import Part, Section
+from onerack.mapreduce.messages import KeyKinds, Part, Section
 from onerack.mapreduce.outputs.writer import PartWriter, open_part
 from onerack.mapreduce.reducers import parse_reducer
 from onerack.mapreduce.shuffle.collector import Collector
@@ -24,6 +24,7 @@ class Results(NamedTuple):
 
     sections: tuple[Section, ...] = ()
     parts: tuple[Part, ...] = ()
+    kinds: KeyKinds = KeyKinds()
 
 
 class MapOutput(Protocol):
@@ -71,7 +72,7 @@ class ToShuffle:
         sections: Sequence[Section] = self.target.close()
         self._probe.bytes_shuffled = sum(section.size_bytes for section in sections)
         self._probe.spills = self.target.spills
-        return Results(sections=tuple(sections))
+        return Results(sections=tuple(sections), kinds=self.target.kinds)
 
     def abort(self) -> None:
         self.target.abort()

@@ -82,6 +82,7 @@ def map_body(attempt: Attempt) -> MapCompleted:
         counters=attempt.counters(),
         metrics=attempt.probe.metrics,
         quarantined=tuple(attempt.bad_records.quarantined),
+        kinds=results.kinds,
     )
 
 
