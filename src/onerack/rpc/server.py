@@ -28,6 +28,7 @@ from onerack.errors import CallError, NotExecuted, UsageError
 from onerack.rpc.alarm import Alarm
 from onerack.rpc.builtin import Health, HealthService, Reflection, ReflectionService, ServiceDescription
 from onerack.rpc.core.durable import LOG
+from onerack.rpc.core.replies import fault_reply
 from onerack.rpc.core.runs import (
     Abort,
     Committed,
@@ -42,7 +43,7 @@ from onerack.rpc.dice import new_random
 from onerack.rpc.durable.host import DurableHost
 from onerack.rpc.interface import Interface, interface_of, json_schema
 from onerack.rpc.link import Link, Listener, Peer, send_by
-from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Welcome
+from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Status, Welcome
 from onerack.rpc.metrics import MetricsSnapshot, snapshot_of
 from onerack.rpc.policy import Policy
 from onerack.rpc.schema import describe, encode_schema
@@ -82,7 +83,7 @@ class Server:
         self._durable = durable
         self._served = Served(interceptors, show_tracebacks=show_tracebacks)
         self._listeners: list[Listener] = []
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, tuple[Execution, asyncio.Task[None]]] = {}
         self._dirty: dict[str, Link] = {}
         self._answers: list[Envelope] = []
         """To commands of the batch that is being applied."""
@@ -179,7 +180,7 @@ class Server:
             await self._idle.wait()
 
     async def _end(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [task for _, task in self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -318,7 +319,8 @@ class Server:
             peer = None if visitor is None else visitor.link.peer
             if not served.facts.inline:
                 running = self._run(served, execution, peer)
-                self._tasks[execution.ticket] = self._loop.create_task(running, name=served.facts.name)
+                task = self._loop.create_task(running, name=served.facts.name)
+                self._tasks[execution.ticket] = (execution, task)
                 return
             reply = served.run(execution, peer)
         self.core.on_executed(Executed(execution, reply), execution.link, 0.0)
@@ -333,9 +335,17 @@ class Server:
         self.turn()
 
     def _abort(self, order: Abort) -> None:
-        task = self._tasks.get(order.ticket)
-        if task is not None:
+        execution, task = self._tasks.get(order.ticket, (None, None))
+        if execution is not None and task is not None:
             task.cancel(order.cause)
+            self._loop.call_soon(self._did_it_begin, execution, task, order.cause)
+
+    def _did_it_begin(self, execution: Execution, task: asyncio.Task[None], cause: str) -> None:
+        """A task that was called off before its first step has run nothing, and so did not say that it has ended."""
+        if task.done() and self._tasks.pop(execution.ticket, None) is not None:
+            reply = fault_reply(Status.REFUSED, cause, f"the call was called off before its handler began ({cause})")
+            self.core.step(Executed(execution, reply), execution.link, self._loop.time())
+            self.turn()
 
     def _tick(self) -> None:
         self.core.step(Tick(), "", self._loop.time())
