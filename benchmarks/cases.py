@@ -83,7 +83,7 @@ class Setting:
 
 def onerack() -> tuple[str, ...]:
     script = Path(sys.executable).with_name("onerack")
-    return (str(script),) if script.exists() else (sys.executable, "-m", "onerack.cli.main")
+    return (str(script),) if script.exists() else (sys.executable, "-m", "onerack.cli")
 
 
 def importable(python: str, module: str) -> bool:

@@ -135,6 +135,33 @@ def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.parametrize("words", [["--help"], ["run", "wordcount", "nowhere", "--json"]])
+def test_a_full_disk_under_the_output_is_one_message(words: list[str], tmp_path: Path) -> None:
+    program = "from onerack.cli.main import main; main()"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "onerack: no space left on the disk that holds standard output\n")
+
+
+def test_an_interruption_before_anything_is_imported_ends_quietly() -> None:
+    program = """
+import importlib.abc, sys
+from onerack.cli.__main__ import main
+
+class Impatient(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Impatient())
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_no_error(closed: str, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("a b a")

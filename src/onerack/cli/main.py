@@ -16,7 +16,7 @@ import typer
 
 from onerack import __version__
 from onerack.cli import debug, demo, failures, history, rpc, run, show
-from onerack.errors import OnerackError
+from onerack.errors import OnerackError, StorageFull, storing
 
 EXAMPLES = """\b
 Start with:
@@ -78,10 +78,29 @@ def _open_standard_streams() -> None:
 
 def execute(words: list[str]) -> int:
     """Runs one command line and returns its exit code."""
-    as_json = "--json" in words
+    try:
+        with storing("standard output"):
+            code = _execute(words, as_json="--json" in words)
+            sys.stdout.flush()
+            return code
+    except StorageFull as error:
+        _discard_output()
+        return failures.report(error, as_json=False)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away.
+        _discard_output()
+        return failures.FAILED
+
+
+def _discard_output() -> None:
+    """What is still buffered has nowhere to go, and must not be tried again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _execute(words: list[str], *, as_json: bool) -> int:
+    """The same, for whoever reads our output to the end."""
     try:
         outcome = app(words, prog_name="onerack", standalone_mode=False)
-        sys.stdout.flush()
         if outcome == failures.INTERRUPTED:  # What newer versions of typer make of Ctrl-C; they say nothing.
             raise KeyboardInterrupt
         return outcome if isinstance(outcome, int) else failures.DONE
@@ -89,10 +108,6 @@ def execute(words: list[str]) -> int:
         return failures.report(error, as_json=as_json)
     except typer.Abort:
         return failures.report(KeyboardInterrupt(), as_json=as_json)
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away. What is still buffered has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.FAILED
     except Exception as error:
         if not hasattr(error, "format_message"):
             if as_json:
