@@ -3,7 +3,7 @@
 The idea: two loops. Calls go into the core as they are made; once per turn of the event loop the core is drained, and
 everything that has gathered leaves in one write. Beside it a task keeps a link up: it dials one address after the
 other, greets the server, and dials again, with growing pauses, when the link is lost. What becomes of open calls
-meanwhile is the core's decision.
+meanwhile is the core's decision. A channel over a socket that was handed over has that one link and no other.
 
 The rule: nothing here decides about a call. A binding that can never succeed (another cluster, an incompatible
 interface) ends the channel with an error that says why; everything else is tried again.
@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from onerack.config import RpcConfig
@@ -55,12 +56,13 @@ from onerack.rpc.messages import (
 from onerack.rpc.outcomes import error_of
 from onerack.rpc.resolver import Resolver
 from onerack.rpc.streams import Reader, Writer
-from onerack.rpc.transports import Address, dial, parse_address
+from onerack.rpc.transports import Address, attach, dial, parse_address
 from onerack.runtime.seam import Tick
 
 _USER: Final = "user"
 _CALL_BITS: Final = 47
 _CLOSING_S: Final = 3.0
+_OVER: Final = "the socket"
 
 
 class CalledMethod(Protocol):
@@ -121,14 +123,17 @@ class Channel:
         addresses: Sequence[str],
         *,
         config: RpcConfig,
+        over: socket.socket | None = None,
         cluster: str = "",
         tls: ssl.SSLContext | None = None,
         insecure: bool = False,
         resolver: Resolver | None = None,
     ) -> None:
+        """`over`: a connected socket, instead of addresses."""
         self.interface = interface
         self.config = config
         self._addresses = [parse_address(address) for address in addresses]
+        self._over = over
         self._cluster = cluster
         self._tls = tls
         self._insecure = insecure
@@ -172,7 +177,7 @@ class Channel:
                 await asyncio.shield(self._first_link)
         except TimeoutError:
             await self.close()
-            where = ", ".join(map(str, self._addresses))
+            where = ", ".join(map(str, self._addresses)) or _OVER
             reason = self._lost_reason or "no answer"
             raise NotExecuted(
                 f"no connection to {where} within {timeout_s:g} s: {reason}", cause="unreachable"
@@ -395,14 +400,30 @@ class Channel:
     # ------------------------------------------------------------------------------------------------ keeping a link
 
     async def _keep_linked(self) -> None:
+        if self._over is not None:
+            await self._live_over(self._over)
+            return
         backoff = Backoff(self.config, self._chance)
         failures = 0
         while True:
             for address in await self._resolved():
-                if await self._live_with(address):
+                dialling = dial(address, self, config=self.config, tls=self._tls, insecure=self._insecure)
+                if await self._live_with(str(address), dialling):
                     failures = 0
             failures += 1
             await asyncio.sleep(backoff.pause_s(failures))
+
+    async def _live_over(self, connected: socket.socket) -> None:
+        """The one link of a socket that was handed over, from the greeting to its end."""
+        await self._live_with(_OVER, self._attach(connected))
+        reason = self._lost_reason
+        if not self._first_link.done():
+            self._first_link.set_exception(NotExecuted(f"no connection: {reason}", cause="unreachable"))
+        self._core.step(Unreachable(reason, final=True), _USER, self._loop.time())
+        self._turn()
+
+    async def _attach(self, connected: socket.socket) -> Link:
+        return attach(connected, lambda _link: self, side="client", config=self.config)
 
     async def _resolved(self) -> Sequence[Address]:
         found: list[Address] = []
@@ -418,17 +439,17 @@ class Channel:
                 self._unreachable(error)
         return found
 
-    async def _live_with(self, address: Address) -> bool:
+    async def _live_with(self, place: str, dialling: Awaitable[Link]) -> bool:
         """One link, from dialling to its end. True: it was up."""
         self._lost.clear()
         self._lost_reason = ""
         try:
-            welcome = await self._greet(address)
+            welcome = await self._greet(place, dialling)
         except (OSError, OnerackError, TimeoutError) as error:
             if self._link is not None:
                 self._link.close("not welcome")
                 self._link = None
-            self._unreachable(error, str(address))
+            self._unreachable(error, place)
             return False
         assert self._link is not None
         numbers = self._server_numbers(welcome)
@@ -443,20 +464,20 @@ class Channel:
         self._turn()
         return True
 
-    async def _greet(self, address: Address) -> Welcome:
+    async def _greet(self, place: str, dialling: Awaitable[Link]) -> Welcome:
         self._welcome = self._loop.create_future()
         async with asyncio.timeout(self.config.connect_timeout_s):
-            link = await dial(address, self, config=self.config, tls=self._tls, insecure=self._insecure)
+            link = await dialling
             self._ending += 1
             self._link = link
             link.send(self._hello())
             link.flush()
             welcome = await self._welcome
         if welcome.protocol != PROTOCOL_VERSION:
-            words = f"{address} speaks version {welcome.protocol} of the protocol, we speak {PROTOCOL_VERSION}"
+            words = f"{place} speaks version {welcome.protocol} of the protocol, we speak {PROTOCOL_VERSION}"
             raise BindingRefused(words, cause="protocol")
         if self._cluster and welcome.cluster != self._cluster:
-            words = f"{address} belongs to the cluster {welcome.cluster!r}, not to {self._cluster!r}"
+            words = f"{place} belongs to the cluster {welcome.cluster!r}, not to {self._cluster!r}"
             raise BindingRefused(words, cause="cluster")
         return welcome
 

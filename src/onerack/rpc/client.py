@@ -11,6 +11,7 @@ connection are repaired behind the stub.
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
@@ -55,6 +56,7 @@ class Client(Generic[Service]):
 async def connect(
     protocol: Callable[..., Service],
     *addresses: str,
+    over: socket.socket | None = None,
     tls: ssl.SSLContext | None = None,
     insecure: bool = False,
     cluster: str = "",
@@ -66,6 +68,8 @@ async def connect(
 ) -> Client[Service]:
     """Connects to a service at one of several addresses: `tcp:// tls:// unix:// memory:// sim:// name://`.
 
+    `over`: instead of an address, a connected stream socket, whose other end a server has attached (`Server.attach`).
+    It is the client's from now on, and nothing is dialled again: when that connection is lost, all is over.
     `deadline`: seconds that each call may take unless `options(deadline=...)` says less. `connect_timeout`:
     seconds that connecting may take now. `cluster`: a server of another is refused. `resolver`: for `name://`.
 
@@ -73,14 +77,14 @@ async def connect(
     an interface that cannot be called from afar, or an address that makes no sense. NotExecuted: nobody answers.
     """
     settings = config or RpcConfig()
-    if not addresses:
-        raise UsageError("connect() needs an address, such as tcp://127.0.0.1:7700")
+    if bool(addresses) == (over is not None):
+        raise UsageError("connect() needs an address, such as tcp://127.0.0.1:7700, or a connected socket as over=")
     for name, value in (("deadline", deadline), ("connect_timeout", connect_timeout)):
         if value is not None and not value > 0:
             raise UsageError(f"{name}={value}: seconds, more than 0")
     interface = interface_of(cast(type, protocol))
     channel = Channel(
-        interface, addresses, config=settings, cluster=cluster, tls=tls, insecure=insecure, resolver=resolver
+        interface, addresses, over=over, config=settings, cluster=cluster, tls=tls, insecure=insecure, resolver=resolver
     )
     await channel.start(settings.connect_timeout_s if connect_timeout is None else connect_timeout)
     stub: Any = stub_of(interface, channel, interceptors, deadline)

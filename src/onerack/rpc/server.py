@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -49,7 +50,7 @@ from onerack.rpc.policy import Policy
 from onerack.rpc.schema import describe, encode_schema
 from onerack.rpc.served import Served, ServedMethod
 from onerack.rpc.streams import Reader, Writer
-from onerack.rpc.transports import listen, parse_address
+from onerack.rpc.transports import attach, listen, parse_address
 from onerack.rpc.visitor import Visitor
 from onerack.runtime.seam import Envelope, Tick
 
@@ -219,8 +220,20 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------ links
 
-    def accept(self, link: Link) -> Visitor:
-        visitor = self.visitors[link.name] = Visitor(self, link)
+    def attach(
+        self, connected: socket.socket, *, identity: str = "", lost: Callable[[str], None] | None = None
+    ) -> Link:
+        """Serves whoever holds the other end of a connected stream socket, a child process for instance.
+
+        The socket is the server's from now on. `identity`: who that is, as handlers see it in `current().peer`.
+        `lost`: told why the link has ended, once it has. The other end is opened by `connect(..., over=...)`.
+        """
+        return attach(
+            connected, lambda link: self.accept(link, lost), side="server", config=self.config, identity=identity
+        )
+
+    def accept(self, link: Link, lost: Callable[[str], None] | None = None) -> Visitor:
+        visitor = self.visitors[link.name] = Visitor(self, link, lost)
         return visitor
 
     def welcome(self) -> Welcome:

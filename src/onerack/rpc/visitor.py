@@ -7,7 +7,7 @@ the core. The rule: a refusal names both sides' view and the first difference; a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -56,9 +56,11 @@ class House(Protocol):
 class Visitor:
     """The owner of one link."""
 
-    def __init__(self, server: House, link: Link) -> None:
+    def __init__(self, server: House, link: Link, lost: Callable[[str], None] | None = None) -> None:
+        """`lost`: told why the link has ended, once it has."""
         self.link = link
         self._server = server
+        self._lost = lost
         self._welcomed = False
         self.window_bytes = 0
         """How much of a stream the client takes unread."""
@@ -86,6 +88,8 @@ class Visitor:
     def lost(self, link: Link, reason: str) -> None:
         self._patience.cancel()
         self._server.leave(link)
+        if self._lost is not None:
+            self._lost(reason)
 
     def _receive(self, message: Any, now: float) -> None:
         if not self._welcomed:

@@ -31,16 +31,24 @@ _NUMBERS: Final = itertools.count(1)
 
 
 def attach(
-    connected: socket.socket, accept: Accept, *, side: Side, config: RpcConfig, budget: Budget | None = None
+    connected: socket.socket,
+    accept: Accept,
+    *,
+    side: Side,
+    config: RpcConfig,
+    budget: Budget | None = None,
+    identity: str = "",
 ) -> Link:
     """A link over a connected stream socket, for instance one end of a socketpair between parent and child.
 
-    The socket belongs to the link from now on. `side`: which end this is. The peer may be silent at first for as long
-    as it answers Pings, or reads nothing because it has not started yet: then the keepalive decides.
+    The socket belongs to the link from now on. `side`: which end this is. `identity`: the peer's, which the caller
+    knows. The peer may be silent at first for as long as it answers Pings, or reads nothing because it has not started
+    yet: then the keepalive decides.
     """
     wire = SocketWire(asyncio.get_running_loop(), connected)
+    peer = Peer("socket", identity)
     return link_over(
-        wire, Peer("socket"), accept, side=side, config=config, budget=budget or Budget(config), must_introduce=False
+        wire, peer, accept, side=side, config=config, budget=budget or Budget(config), must_introduce=False
     )
 
 
