@@ -86,17 +86,14 @@ def _spoil(frames: list[bytes], chance: Random) -> None:
     frames[place] = bytes(frame)
 
 
-def feed(receiver: Receiver, stream: bytes, sizes: Iterator[int], *, spaces_max: int = 2) -> list[Arrival]:
+def feed(receiver: Receiver, stream: bytes, sizes: Iterator[int]) -> list[Arrival]:
     """Gives a receiver a stream in reads of these sizes, as a socket would."""
     arrivals: list[Arrival] = []
     rest = memoryview(stream)
     while rest:
-        room = next(sizes)
-        size = 0
-        for space in receiver.spaces()[:spaces_max]:
-            part = rest[size : min(size + len(space), room)]
-            space[: len(part)] = part
-            size += len(part)
+        space = receiver.space()
+        size = min(next(sizes), len(space), len(rest))
+        space[:size] = rest[:size]
         rest = rest[size:]
         receiver.take(size, arrivals)
     return arrivals

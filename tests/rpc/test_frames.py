@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -18,7 +20,19 @@ from hypothesis import strategies as st
 from onerack.config import GIB, KIB, MIB, RpcConfig
 from onerack.errors import ProtocolError, UsageError
 from onerack.rpc.link import Arrival, Buffer
-from onerack.rpc.messages import Cancel, Credit, Hello, KeepSession, Ping, Pong, Request, StreamItem, Welcome
+from onerack.rpc.messages import (
+    Cancel,
+    Credit,
+    FromClient,
+    FromServer,
+    Hello,
+    KeepSession,
+    Ping,
+    Pong,
+    Request,
+    StreamItem,
+    Welcome,
+)
 from onerack.rpc.transports.budget import Budget
 from onerack.rpc.transports.frames import LARGE_BYTES, TOGETHER_BYTES_MAX, TRANSFERS_MAX, Side, check_limits
 from onerack.rpc.transports.receiver import BUFFER_BYTES, Receiver
@@ -112,32 +126,26 @@ def test_a_large_message_without_attachment_arrives() -> None:
 @given(
     said_by_hand=st.lists(st.tuples(messages, attachments), max_size=8),
     sizes=st.lists(st.integers(1, 400), min_size=1, max_size=30),
-    spaces_max=st.integers(1, 2),
 )
-def test_any_split_into_reads_gives_the_same_arrivals(
-    said_by_hand: list[Arrival], sizes: list[int], spaces_max: int
-) -> None:
+def test_any_split_into_reads_gives_the_same_arrivals(said_by_hand: list[Arrival], sizes: list[int]) -> None:
     stream = b"".join(frames_of(said_by_hand, TINY))
     at_once = plain(feed(receiver(TINY), stream, forever(BUFFER_BYTES)))
-    in_parts = plain(feed(receiver(TINY), stream, itertools.cycle(sizes), spaces_max=spaces_max))
+    in_parts = plain(feed(receiver(TINY), stream, itertools.cycle(sizes)))
     assert in_parts == at_once
     assert by_content(at_once) == by_content(plain(said_by_hand))
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    lengths=st.lists(st.sampled_from([None, 10, LARGE_BYTES, 200 * KIB, 300 * KIB, MIB, MIB + 9, 2 * MIB]), max_size=5),
-    sizes=st.lists(st.integers(1, 400 * KIB), min_size=1, max_size=10).filter(lambda sizes: max(sizes) > 1000),
-    spaces_max=st.integers(1, 2),
+    lengths=st.lists(st.sampled_from([None, 10, LARGE_BYTES, 99 * KIB, 100 * KIB, 101 * KIB, 250 * KIB]), max_size=4),
+    sizes=st.lists(st.integers(1, 150 * KIB), min_size=1, max_size=10).filter(lambda sizes: max(sizes) > 1000),
 )
-def test_any_split_of_large_frames_gives_the_same_arrivals(
-    lengths: list[int | None], sizes: list[int], spaces_max: int
-) -> None:
-    chance = Random(1)
+def test_any_split_of_large_frames_gives_the_same_arrivals(lengths: list[int | None], sizes: list[int]) -> None:
+    chance, config = Random(1), RpcConfig(piece_bytes_max=100 * KIB)
     story = [(Cancel(n), None if length is None else chance.randbytes(length)) for n, length in enumerate(lengths)]
-    stream = b"".join(frames_of(story, CONFIG))
-    at_once = plain(feed(receiver(), stream, forever(BUFFER_BYTES)))
-    assert plain(feed(receiver(), stream, itertools.cycle(sizes), spaces_max=spaces_max)) == at_once
+    stream = b"".join(frames_of(story, config))
+    at_once = plain(feed(receiver(config), stream, forever(BUFFER_BYTES)))
+    assert plain(feed(receiver(config), stream, itertools.cycle(sizes))) == at_once
     assert by_content(at_once) == by_content(plain([*story]))
 
 
@@ -145,7 +153,7 @@ def test_nothing_that_was_delivered_lies_in_the_buffer_of_the_next_read() -> Non
     story: list[Arrival] = [(REQUEST, b"a" * 1000), (StreamItem(1, b"b" * 1000), None), (Cancel(2), b"c" * 100_000)]
     hearing = receiver()
     arrivals = feed(hearing, b"".join(frames_of(story, CONFIG)), forever(BUFFER_BYTES))
-    hearing.spaces()[0][:] = b"\xff" * BUFFER_BYTES
+    hearing.space()[:] = b"\xff" * BUFFER_BYTES
     assert by_content(plain(arrivals)) == by_content(plain(story))
 
 
@@ -321,7 +329,7 @@ def test_too_many_transfers_at_once_are_refused() -> None:
 def test_what_came_before_the_error_is_not_lost() -> None:
     hearing, arrivals = receiver(), list[Arrival]()
     stream = b"".join(frames_of([(Cancel(1), None), (Cancel(2), None)], CONFIG)) + frame(0, b"\xc1")
-    hearing.spaces()[0][: len(stream)] = stream
+    hearing.space()[: len(stream)] = stream
     with pytest.raises(ProtocolError):
         hearing.take(len(stream), arrivals)
     assert arrivals == [(Cancel(1), None), (Cancel(2), None)]
@@ -381,6 +389,33 @@ def test_limits_that_do_not_fit_a_frame_are_refused() -> None:
     check_limits(CONFIG)
 
 
+# ---------------------------------------------------------------------------------------------- the document
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "rpc-wire.md"
+
+
+def test_the_example_in_the_document_is_what_is_sent() -> None:
+    example = DOCUMENT.read_text(encoding="utf-8").rpartition("## Example")[2]
+    written = re.findall(r"^ *((?:[0-9a-f]{2} )+[0-9a-f]{2})", example, re.MULTILINE)
+    assert bytes.fromhex(" ".join(written)) == b"".join(frames_of([(Cancel(7), None), (Cancel(7), b"hi")], CONFIG))
+
+
+def test_the_document_lists_every_message_by_its_tag() -> None:
+    listed = re.findall(r"^\| (\d+) \| (\w+) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    known = {member for side in (FromClient, FromServer) for member in get_args(side)}
+    assert {(int(tag), name) for tag, name in listed} == {
+        (member.__struct_config__.tag, member.__name__) for member in known
+    }
+
+
+def test_the_document_knows_the_bounds() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for figure in (CONFIG.head_bytes_max, CONFIG.piece_bytes_max, CONFIG.attachment_bytes_max, TOGETHER_BYTES_MAX):
+        assert f"| {figure // MIB} MiB |" in text
+    assert f"in one direction | {TRANSFERS_MAX} |" in text
+    assert f"shorter than {LARGE_BYTES // KIB} KiB" in text
+
+
 # ---------------------------------------------------------------------------------------------- damage
 
 
@@ -388,7 +423,7 @@ def outcome(stream: bytes, size: int) -> tuple[list[tuple[Any, bytes | None]], s
     """What is heard of a stream, and what is wrong with it. Any other exception is the test's end."""
     hearing, arrivals, position = receiver(TINY), list[Arrival](), 0
     while position < len(stream):
-        space = hearing.spaces()[0]
+        space = hearing.space()
         part = stream[position : position + min(size, len(space))]
         space[: len(part)] = part
         position += len(part)

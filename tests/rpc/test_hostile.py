@@ -318,3 +318,28 @@ def test_two_hundred_slow_clients_cost_little_and_hold_nobody_up() -> None:
         await honest.recorder.until_lost()
 
     run(main())
+
+
+@both_loops
+def test_what_a_peer_said_before_it_died_is_heard_though_nothing_can_be_written_to_it(loop: str) -> None:
+    """As when a server is killed: its last answers are here already, and so is the reset of the connection."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as raw:
+            raw.setblocking(False)
+            at_client = Recorder()
+            running = asyncio.get_running_loop()
+            link = await dial(f"tcp://127.0.0.1:{raw.getsockname()[1]}", at_client, config=CONFIG)
+            link.pause()
+            accepted, _ = await running.sock_accept(raw)
+            answers = [(Response(number, 0, 0, b""), None) for number in range(3)]
+            await running.sock_sendall(accepted, b"".join(frames_of(answers, CONFIG)))
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            link.resume()
+            link.send(REQUEST)
+            link.flush()
+            assert await at_client.until_lost() == "the peer reset the connection"
+            assert at_client.arrivals == answers
+
+    run(main(), loop)

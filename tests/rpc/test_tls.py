@@ -149,9 +149,7 @@ def test_a_client_of_another_authority_is_refused(loop: str, rack: Rack, tmp_pat
 
 
 @both_loops
-def test_a_server_that_is_not_who_it_should_be_is_refused_by_the_client(
-    loop: str, rack: Rack, tmp_path: Path
-) -> None:
+def test_a_server_that_is_not_who_it_should_be_is_refused_by_the_client(loop: str, rack: Rack, tmp_path: Path) -> None:
     async def main() -> None:
         other = Authority(tmp_path, "other")
         assert "the peer's certificate is not accepted: " in await refusal_of(rack, other.client(other.issue("us")))

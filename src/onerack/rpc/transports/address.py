@@ -57,7 +57,9 @@ class Address(msgspec.Struct, frozen=True):
             raise UsageError(f"{text!r} is not an address; expected {EXPECTED}")
         if scheme == "unix":
             if not rest or "\0" in rest:
-                raise UsageError(f"{text!r} names no socket file; expected unix://path, for instance unix:///run/x.sock")
+                raise UsageError(
+                    f"{text!r} names no socket file; expected unix://path, for instance unix:///run/x.sock"
+                )
             return cls(scheme, path=rest)
         if scheme in _NAMED:
             if not _NAME.fullmatch(rest):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from onerack.config import RpcConfig
+from onerack.rpc.transports.blocks import Blocks
 from onerack.rpc.transports.frames import TOGETHER_BYTES_MAX
 
 
@@ -25,6 +26,7 @@ class Budget:
         most_of_one = max(config.attachment_bytes_max, TOGETHER_BYTES_MAX)
         self._others_stop_at = max(0, config.unfinished_bytes_max - most_of_one)
         self.used_bytes = 0
+        self.blocks = Blocks()
         self._held: dict[Hashable, int] = {}
         """Bytes by holder, in the order in which it is their turn."""
         self._resting: set[Hashable] = set()

@@ -1,6 +1,6 @@
 """The connection: a link over a wire. It binds sender, receiver and watch to an owner.
 
-    wire -> spaces, arrived -> receiver -> owner.received
+    wire -> space, arrived -> receiver -> owner.received
     owner -> send -> sender -> flush -> wire
 
 The idea: all messages of one read go to the owner in one call, and what the owner sends meanwhile leaves in one write
@@ -165,8 +165,8 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------ for the wire
 
-    def spaces(self) -> tuple[memoryview, ...]:
-        return self._receiver.spaces()
+    def space(self) -> memoryview:
+        return self._receiver.space()
 
     def arrived(self, size: int) -> None:
         if not self.is_open:
@@ -301,8 +301,10 @@ class Connection:
             large_finished=receiver.large_finished,
         )
         self._has_heard = False
+        now = self._loop.time()
+        self._budget.blocks.give_back_unused(now)
         try:
-            message = self._watch.tick(self._loop.time(), seen)
+            message = self._watch.tick(now, seen)
         except ProtocolError as error:
             self._refuse("timeout", error)
         except ConnectionError as error:

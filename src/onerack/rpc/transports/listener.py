@@ -175,11 +175,11 @@ class SocketListener:
 
         accept = self._refuse if is_refused else self._accept
         try:
-            link = link_over(
-                wire, peer, accept, side="server", config=self._config, budget=self._budget, forget=forget
-            )
-        except ConnectionError:
+            link = link_over(wire, peer, accept, side="server", config=self._config, budget=self._budget, forget=forget)
+        except BaseException as error:
             self._count(is_refused, -1)
+            if not isinstance(error, ConnectionError):
+                raise
         else:
             self._links.add(link)
 

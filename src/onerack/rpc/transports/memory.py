@@ -99,11 +99,9 @@ class MemoryWire:
         arrived = memoryview(bytes(self._incoming))
         self._incoming.clear()
         while arrived and self._is_reading and not self._is_over:
-            size = 0
-            for space in self._reader.spaces():
-                part = arrived[size : size + len(space)]
-                space[: len(part)] = part
-                size += len(part)
+            space = self._reader.space()
+            size = min(len(space), len(arrived))
+            space[:size] = arrived[:size]
             arrived = arrived[size:]
             self._reader.arrived(size)
         self._incoming[:0] = arrived
@@ -140,6 +138,7 @@ class MemoryListener:
         self._config = config
         self._budget = Budget(config)
         self._links: set[Link] = set()
+        self._connections = 0
         self._empty = asyncio.Event()
         self._registry = _registry()
         self._registry[self._name] = self
@@ -148,12 +147,17 @@ class MemoryListener:
         if len(self._links) >= self._config.connections_max:
             raise ConnectionError(f"{self.address}: overloaded: there are {self._config.connections_max} connections")
         near, far = MemoryWire.pair(asyncio.get_running_loop())
-        self._links.add(
-            link_over(
-                far, _PEER, self._accept, side="server", config=self._config, budget=self._budget, forget=self._forget
-            )
+        # Counted here, so that a simulation gives the same names each time.
+        self._connections += 1
+        name = f"{self.address}#{self._connections}"
+        server = link_over(
+            far, _PEER, self._accept, side="server", config=self._config, budget=self._budget, forget=self._forget,
+            name=f"{name}:server",
+        )  # fmt: skip
+        self._links.add(server)
+        return link_over(
+            near, _PEER, lambda _link: owner, side="client", config=config, budget=Budget(config), name=f"{name}:client"
         )
-        return link_over(near, _PEER, lambda _link: owner, side="client", config=config, budget=Budget(config))
 
     async def close(self) -> None:
         if self._registry.get(self._name) is self:

@@ -1,10 +1,10 @@
 """The receiver: from bytes as they come to messages with their attachments. Knows no socket.
 
-    spaces()      where the next bytes may be written
+    space()       where the next bytes may be written
     take(size)    so many have been written there: here is what is complete
 
 The idea: frames are parsed in place, all that one read brought at once. A frame that is large and has come only in
-part is not gathered in the parser's buffer: memory of its final size is asked for, and `spaces` hands the rest of it
+part is not gathered in the parser's buffer: memory of its final size is asked for, and `space` hands the rest of it
 to the kernel, so that a large attachment is written once, at its place.
 
 All receivers of a thread share one buffer, because none keeps anything in it between two reads: what is left of a
@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import threading
 from typing import Any, Final
-
-import numpy as np
 
 from onerack.config import KIB, RpcConfig
 from onerack.errors import ProtocolError
@@ -50,9 +48,12 @@ from onerack.rpc.transports.frames import (
 
 BUFFER_BYTES: Final = 256 * KIB
 _WINDOW_BYTES: Final = 4 * KIB
-"""Behind a large frame the kernel may write so much of what follows: its word, and little that must be copied."""
+"""After a large frame so little is read at first: what follows may be another, and what is read here must be copied."""
 _PING_BYTES_MAX: Final = 11
 """No Ping or Pong is longer; nothing longer is looked at twice."""
+_OURS: Final = (Ping, Pong)
+_WORD_BYTES: Final = WORD.size
+_unpack_word: Final = WORD.unpack_from
 
 
 class _Buffer(threading.local):
@@ -94,14 +95,16 @@ class Receiver:
 
     def __init__(self, side: Side, config: RpcConfig, budget: Budget) -> None:
         self._config = config
+        self._head_bytes_max = config.head_bytes_max
         self._budget = budget
+        self._blocks = budget.blocks
         self._decode = decoder_for(side)
         self._view = _BUFFER.view
-        self._whole = (self._view,)
         self._window = self._view[:_WINDOW_BYTES]
         self._set_aside = b""
         """The beginning of a frame that is not complete; short."""
         self._filling: _Filling | None = None
+        self._after_large = False
         self._transfers: dict[int, _Transfer] = {}
         self.pings: list[int] = []
         """Numbers of the Pings that came; whoever answers them clears it."""
@@ -131,22 +134,25 @@ class Receiver:
         return "" if self.consumed else tongue_of(self._set_aside)
 
     def drop(self) -> None:
-        """Forgets what is unfinished. Whatever comes from now on may be written to `spaces`, and is not looked at."""
+        """Forgets what is unfinished. Whatever comes from now on may be written to `space`, and is not looked at."""
         self._filling = None
         self._transfers.clear()
         self._set_aside = b""
         self._budget.leave(self)
 
-    def spaces(self) -> tuple[memoryview, ...]:
-        """Where the next bytes belong, in this order. Valid until the next call of anything here."""
+    def space(self) -> memoryview:
+        """Where the next bytes belong. Valid until the next call of anything here."""
         filling = self._filling
         if filling is not None:
-            return (filling.memory[filling.have :], self._window)
+            return filling.memory[filling.have :]
         if self._set_aside:
             size = len(self._set_aside)
             self._view[:size] = self._set_aside
-            return (self._view[size:],)
-        return self._whole
+            return self._view[size:]
+        if self._after_large:
+            self._after_large = False
+            return self._window
+        return self._view
 
     def take(self, size: int, arrivals: list[Arrival]) -> None:
         """Appends what is now complete.
@@ -155,7 +161,8 @@ class Receiver:
         """
         try:
             if self._filling is not None:
-                size = self._fill(self._filling, size, arrivals)
+                self._fill(self._filling, size, arrivals)
+                return
             end = len(self._set_aside) + size
             position = self._parse(end, arrivals)
         except NOT_A_MESSAGE as error:
@@ -167,12 +174,11 @@ class Receiver:
 
     def _parse(self, end: int, arrivals: list[Arrival]) -> int:
         """Everything that is complete before `end`. Returns where the first frame begins that is not."""
-        view, decode, unpack = self._view, self._decode, WORD.unpack_from
-        head_bytes_max = self._config.head_bytes_max
+        view, decode, append, head_bytes_max = self._view, self._decode, arrivals.append, self._head_bytes_max
         position = 0
-        while end - position >= WORD.size:
-            (word,) = unpack(view, position)
-            start = position + WORD.size
+        while end - position >= _WORD_BYTES:
+            (word,) = _unpack_word(view, position)
+            start = position + _WORD_BYTES
             stop = start + word
             if word > head_bytes_max or (stop > end and word >= LARGE_BYTES):
                 stop = self._parse_other(word, start, end, arrivals)
@@ -184,11 +190,11 @@ class Receiver:
                 break
             message = decode(view[start:stop])
             position = stop
-            if word <= _PING_BYTES_MAX and type(message) in (Ping, Pong):
+            if word <= _PING_BYTES_MAX and type(message) in _OURS:
                 if type(message) is Ping:
                     self.pings.append(message.number)
             else:
-                arrivals.append((message, None))
+                append((message, None))
         return position
 
     def _parse_other(self, word: int, start: int, end: int, arrivals: list[Arrival]) -> int:
@@ -211,7 +217,7 @@ class Receiver:
         elif size < LARGE_BYTES:
             return -1
         else:
-            self._begin_filling(_Filling(kind, memory_of(size), None), body)
+            self._begin_filling(_Filling(kind, self._blocks.memory_of(size), None), body)
         return min(stop, end)
 
     def _check_tongue(self, end: int) -> None:
@@ -245,20 +251,18 @@ class Receiver:
         self._filling = filling
         self._account(len(body))
 
-    def _fill(self, filling: _Filling, size: int, arrivals: list[Arrival]) -> int:
-        """`size` bytes were written to `spaces`. Returns how many of them were not for the large frame."""
-        taken = min(size, len(filling.memory) - filling.have)
-        filling.have += taken
-        self._account(taken)
+    def _fill(self, filling: _Filling, size: int, arrivals: list[Arrival]) -> None:
+        filling.have += size
+        self._account(size)
         if filling.have == len(filling.memory):
             self._filling = None
+            self._after_large = True
             if filling.transfer is not None:
                 self._finish_piece(filling, arrivals)
             else:
                 self._budget.give_back(self, filling.have)
                 self.large_finished += 1
                 self._finish(filling.kind, filling.memory, arrivals, is_own_memory=True)
-        return size - taken
 
     def _account(self, size: int) -> None:
         self.large_bytes += size
@@ -290,7 +294,7 @@ class Receiver:
                 f"{len(self._transfers) + 1} attachments of together {together} bytes are begun at once; at most "
                 f"{TRANSFERS_MAX} of together {TOGETHER_BYTES_MAX} are allowed"
             )
-        self._transfers[number] = _Transfer(number, self._decode(body[BEGINNING.size :]), memory_of(total))
+        self._transfers[number] = _Transfer(number, self._decode(body[BEGINNING.size :]), self._blocks.memory_of(total))
 
     def _finish_piece(self, piece: _Filling, arrivals: list[Arrival]) -> None:
         transfer = piece.transfer
@@ -301,11 +305,3 @@ class Receiver:
             self._budget.give_back(self, transfer.arrived)
             self.large_finished += 1
             arrivals.append((transfer.message, transfer.memory))
-
-
-def memory_of(size: int) -> memoryview:
-    """Memory that costs nothing until it is written. Raises: ProtocolError: there is not so much."""
-    try:
-        return np.empty(size, np.uint8).data
-    except MemoryError:
-        raise ProtocolError(f"there is no memory for {size} bytes of an attachment") from None

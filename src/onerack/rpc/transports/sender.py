@@ -34,6 +34,8 @@ from onerack.rpc.transports.frames import (
 
 _BATCH_BYTES: Final = MIB
 _NUMBERS: Final = 1 << 32
+_WORD_BYTES: Final = WORD.size
+_pack_word: Final = WORD.pack
 LARGE_WAITING_MAX: Final = 4096
 """Large attachments that may wait. They lie in their owners' memory, so only their number is bounded here."""
 
@@ -69,9 +71,16 @@ class _Large:
 class Sender:
     """The sending half of one connection."""
 
+    __slots__ = (
+        "_append", "_config", "_head_bytes_max", "_large", "_number", "_small", "_transfers", "_transfers_bytes",
+        "_waiting", "small_bytes",
+    )  # fmt: skip
+
     def __init__(self, config: RpcConfig) -> None:
         self._config = config
+        self._head_bytes_max = config.head_bytes_max
         self._small: list[Buffer] = []
+        self._append = self._small.append
         self.small_bytes = 0
         """What waits, large attachments apart."""
         self._large: deque[_Large] = deque()
@@ -101,14 +110,16 @@ class Sender:
         """Raises: UsageError: the message or its attachment is too large, or has no bytes in one piece."""
         head = encode(message)
         size = len(head)
-        if size > self._config.head_bytes_max:
+        if size > self._head_bytes_max:
             raise UsageError(
-                f"a {type(message).__name__} of {size} bytes; at most {self._config.head_bytes_max} are allowed. "
+                f"a {type(message).__name__} of {size} bytes; at most {self._head_bytes_max} are allowed. "
                 "Send large contents as an attachment or as a stream"
             )
         if attachment is None:
-            self._small += (WORD.pack(size), head)
-            self.small_bytes += size + WORD.size
+            append = self._append
+            append(_pack_word(size))
+            append(head)
+            self.small_bytes += size + _WORD_BYTES
         else:
             self._add_with_attachment(head, flat(attachment))
 

@@ -62,13 +62,14 @@ def link_over(
     budget: Budget,
     must_introduce: bool = True,
     forget: Callable[[Link], None] | None = None,
+    name: str = "",
 ) -> Link:
     """A connection over a wire that nobody else uses. `forget` is called when the link is lost.
 
     Raises: ConnectionError: the wire has ended meanwhile.
     """
     try:
-        name = f"{peer.address}#{next(_NUMBERS)}"
+        name = name or f"{peer.address}#{next(_NUMBERS)}"
         link = Connection(name, peer, side, config=config, budget=budget, must_introduce=must_introduce)
         link.start(wire, accept(link), forget)
     except BaseException:
@@ -102,9 +103,7 @@ async def dial(
             else:
                 wire, certificate = await shake_hands(connected, context, config, server_hostname=address.host)
                 peer = peer_of(certificate, peer_address)
-        return link_over(
-            wire, peer, lambda _link: owner, side="client", config=config, budget=budget or Budget(config)
-        )
+        return link_over(wire, peer, lambda _link: owner, side="client", config=config, budget=budget or Budget(config))
     except TimeoutError:
         raise ConnectionError(f"{address}: no connection within {config.connect_timeout_s:g} s") from None
     except OSError as error:

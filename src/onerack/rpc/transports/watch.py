@@ -63,9 +63,7 @@ class Watch:
         self._heard_at = now
         self._asked_at: float | None = None
         self._pings = 0
-        self.period_s = (
-            min(config.hello_timeout_s, config.keepalive_interval_s, config.keepalive_timeout_s) / _TICKS
-        )
+        self.period_s = min(config.hello_timeout_s, config.keepalive_interval_s, config.keepalive_timeout_s) / _TICKS
 
     def tick(self, now: float, seen: Seen) -> Ping | Pong | None:
         """What is to be sent.

@@ -34,8 +34,8 @@ _READS_MAX: Final = 16
 class Reader(Protocol):
     """The connection, as its wire sees it."""
 
-    def spaces(self) -> tuple[memoryview, ...]:
-        """Where to put what is read next; filled in this order. None: nothing may be read now."""
+    def space(self) -> memoryview:
+        """Where to put what is read next."""
 
     def arrived(self, size: int) -> None:
         """So many bytes were put there."""
@@ -86,6 +86,8 @@ class SocketWire:
         self._reader: Reader | None = None
         self._is_reading = False
         self._unsent: list[memoryview] = []
+        self._error: OSError | None = None
+        """Why nothing could be written."""
         self._is_over = False
 
     def start(self, reader: Reader) -> None:
@@ -107,10 +109,9 @@ class SocketWire:
         for _ in range(_READS_MAX):
             if not self._is_reading:
                 return
-            spaces = self._reader.spaces()
+            space = self._reader.space()
             try:
-                is_one = len(spaces) == 1
-                size = self._socket.recv_into(spaces[0]) if is_one else self._socket.recvmsg_into(spaces)[0]
+                size = self._socket.recv_into(space)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -119,9 +120,9 @@ class SocketWire:
             if not size:
                 self._end(None)
                 return
-            is_full = size == sum(map(len, spaces))
+            has_more = size == len(space)
             self._reader.arrived(size)
-            if not is_full:
+            if not has_more:
                 return
 
     def write(self, parts: Sequence[Buffer]) -> bool:
@@ -132,7 +133,7 @@ class SocketWire:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._end_soon(error)
+            self._loop.call_soon(self._end_after_last_words, error, context=self._context)
             return False
         self._unsent = _rest(parts, sent)
         if not self._unsent:
@@ -148,7 +149,7 @@ class SocketWire:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._end(error)
+                self._end_after_last_words(error)
                 return
             if self._unsent:
                 return
@@ -163,19 +164,23 @@ class SocketWire:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
-        self._end_soon(None)
-
-    def _end_soon(self, error: Exception | None) -> None:
         if not self._is_over:
             self._close()
-            self._loop.call_soon(self._tell, error, context=self._context)
+            self._loop.call_soon(self._tell_end, None, context=self._context)
+
+    def _end_after_last_words(self, error: OSError) -> None:
+        """Nothing can be written any more; what the peer said before it went can still be read."""
+        self._error = error
+        if self._is_reading:
+            self._read()
+        self._end(error)
 
     def _end(self, error: Exception | None) -> None:
         if not self._is_over:
             self._close()
-            self._tell(error)
+            self._tell_end(error or self._error)
 
-    def _tell(self, error: Exception | None) -> None:
+    def _tell_end(self, error: Exception | None) -> None:
         if self._reader is not None:
             self._reader.ended(error)
 
@@ -218,7 +223,7 @@ class TlsWire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         assert self._reader is not None
-        return self._reader.spaces()[0]
+        return self._reader.space()
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._reader is not None
