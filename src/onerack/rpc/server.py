@@ -44,7 +44,7 @@ from onerack.rpc.dice import new_random
 from onerack.rpc.durable.host import DurableHost
 from onerack.rpc.interface import Interface, interface_of, json_schema
 from onerack.rpc.link import Link, Listener, Peer, send_by
-from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Status, Welcome
+from onerack.rpc.messages import PROTOCOL_VERSION, GoAway, Mode, Request, Response, Status, Welcome
 from onerack.rpc.metrics import MetricsSnapshot, snapshot_of
 from onerack.rpc.policy import Policy
 from onerack.rpc.schema import describe, encode_schema
@@ -253,11 +253,7 @@ class Server:
         """A link is gone."""
         del self.visitors[link.name]
         for key in [key for key in self.streams if key[0] == link.name]:
-            reader, writer = self.streams.pop(key)
-            if reader is not None:
-                reader.end(ConnectionError("the client is gone"))
-            if writer is not None:
-                writer.close()
+            _close(self.streams.pop(key), ConnectionError("the client is gone"))
         self.core.step(LinkLost(), link.name, self._loop.time())
         self.turn()
 
@@ -268,13 +264,22 @@ class Server:
             if self.policy is not None and (refusal := self.policy.refusal(served.facts.name, link.peer)):
                 self.core.answer((link.name, request.call), request.session, refusal)
                 return
-            if served.facts.streaming:
-                self._open_stream(request, served, link)
+            if served.facts.streaming and not self._open_stream(request, served, link):
+                return
         self.core.on_request(request, link.name, now, attachment)
 
-    def _open_stream(self, request: Request, handler: ServedMethod, link: Link) -> None:
+    def _open_stream(self, request: Request, handler: ServedMethod, link: Link) -> bool:
+        """False: this is a copy of the request of a stream that goes on, or one stream too many, and was answered."""
+        visitor = self.visitors[link.name]
+        if (link.name, request.call) in self.streams:
+            return False
+        if visitor.open_streams >= self.config.streams_max:
+            words = f"there are {self.config.streams_max} streams on this connection already"
+            overloaded = fault_reply(Status.OVERLOADED, "overloaded", words)
+            self.core.answer((link.name, request.call), request.session, overloaded)
+            return False
         method, window = handler.method, self.config.stream_window_bytes
-        theirs = self.visitors[link.name].window_bytes
+        theirs = visitor.window_bytes
         reader: Reader[Any] | None = None
         writer: Writer | None = None
         if method.item is not None:
@@ -284,6 +289,16 @@ class Server:
             encode = method.result_item.encode_json if request.json else method.result_item.encode
             writer = Writer(link, request.call, theirs, encode)
         self.streams[link.name, request.call] = (reader, writer)
+        visitor.open_streams += 1
+        return True
+
+    def _end_streams(self, link: Link, parcels: Sequence[Envelope]) -> None:
+        """Whoever is answered has no stream any more: it has ended, or was never begun."""
+        for parcel in parcels:
+            message = parcel.message
+            if type(message) is Response and (stream := self.streams.pop((link.name, message.call), None)):
+                self.visitors[link.name].open_streams -= 1
+                _close(stream, None)
 
     # ------------------------------------------------------------------------------------------------ the turn
 
@@ -313,10 +328,13 @@ class Server:
 
     def _send(self, parcels: Sequence[Envelope]) -> None:
         """Runs of messages for one link are handed over together."""
-        for to, several in groupby(parcels, key=_TO):
+        for to, group in groupby(parcels, key=_TO):
+            several = list(group)
             visitor = self.visitors.get(to)
             if visitor is not None:
                 link = self._dirty[to] = visitor.link
+                if visitor.open_streams:
+                    self._end_streams(link, several)
                 send_by(link, several)
             elif to == LOG:
                 for parcel in several:
@@ -343,7 +361,6 @@ class Server:
         reader, writer = self.streams.get(key, (None, None))
         reply = await served.run_async(execution, peer, reader, writer)
         self._tasks.pop(execution.ticket, None)
-        self.streams.pop(key, None)
         self.core.step(Executed(execution, reply), execution.link, self._loop.time())
         self.turn()
 
@@ -414,6 +431,14 @@ class Server:
 
 
 _TO = attrgetter("to")
+
+
+def _close(stream: tuple[Reader[Any] | None, Writer | None], error: Exception | None) -> None:
+    reader, writer = stream
+    if reader is not None:
+        reader.end(error)
+    if writer is not None:
+        writer.close()
 
 
 def _description(interface: Interface) -> ServiceDescription:

@@ -64,6 +64,7 @@ class Visitor:
         self._welcomed = False
         self.window_bytes = 0
         """How much of a stream the client takes unread."""
+        self.open_streams = 0
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(server.config.hello_timeout_s, self._no_hello)
 
@@ -142,6 +143,8 @@ class Visitor:
             return Refused("cluster", f"this server belongs to cluster {server.cluster!r}, not {hello.cluster!r}")
         if server.stopping:
             return Refused("stopping", "the server is stopping")
+        if not 0 < hello.stream_window < 1 << 40:
+            return Refused("malformed", f"a stream cannot have a window of {hello.stream_window} bytes")
         if not hello.service:
             return None
         interface = server.interfaces.get(hello.service)
