@@ -85,19 +85,45 @@ def is_token(line: str) -> bool:
     return number.strip().isdigit() and " = " not in number
 
 
-def test_notebook(tmp_path: Path) -> None:
+def run_script(name: str, home: Path, *words: str) -> list[str]:
+    """The lines that it prints."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "notebook.py"), str(LIBRARY / "textwrap.py")],
-        env={**os.environ, "ONERACK_HOME": str(tmp_path)},
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *words],
+        env={**os.environ, "ONERACK_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_notebook(tmp_path: Path) -> None:
+    lines = run_script("notebook.py", tmp_path, str(LIBRARY / "textwrap.py"))
     assert len(lines) == 10
     means = [float(line.split()[1]) for line in lines]
     assert means == sorted(means, reverse=True)
+
+
+def test_rpc_hello(tmp_path: Path) -> None:
+    assert run_script("rpc_hello.py", tmp_path) == ["Hello, world! Hello, world!", "not executed bad_arguments"]
+
+
+def test_rpc_streams(tmp_path: Path) -> None:
+    lines = run_script("rpc_streams.py", tmp_path, str(LIBRARY / "textwrap.py"))
+    count = len((LIBRARY / "textwrap.py").read_text().splitlines())
+    assert lines[-1] == f"{count + 1}: the end"
+
+
+def test_bank(tmp_path: Path) -> None:
+    lines = run_script("bank.py", tmp_path, "--kills", "3")
+    assert [line.split(":")[0] for line in lines[:3]] == ["kill  1", "kill  2", "kill  3"]
+    assert [line.split()[0] for line in lines[-5:]] == ["yes"] * 5
+
+
+@pytest.mark.soak
+def test_bank_whose_server_is_killed_a_hundred_times(tmp_path: Path) -> None:
+    run_script("bank.py", tmp_path, "--kills", "100", "--clients", "8")
 
 
 def test_every_example_is_run_here() -> None:
