@@ -10,13 +10,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from onerack.config import KIB, MIB, RpcConfig
 from onerack.errors import UsageError
-from onerack.rpc.link import Accept, Arrival, Link, Listener, Owner
+from onerack.rpc.link import Accept, Arrival, Buffer, Link, Listener, Owner, Peer
 from onerack.rpc.messages import Cancel, GoAway, Hello, Notice, Request, Response, StreamItem, Welcome
 from onerack.rpc.transports import Address, Transport, dial, listen, register
+from onerack.rpc.transports.budget import Budget
+from onerack.rpc.transports.connection import Connection
 from onerack.rpc.transports.sender import LARGE_WAITING_MAX
 from tests.rpc.links import LOOPS, QUICK, SCHEMES, Recorder, ends, run
 
@@ -91,6 +94,62 @@ def test_answers_leave_without_another_turn_of_the_loop(scheme: str, loop: str, 
 
 
 @everywhere
+def test_messages_handed_over_together_arrive_like_others(scheme: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ends(scheme, tmp_path) as (client, _, _, at_server, _):
+            client.send_all([Cancel(1), Cancel(2)])
+            client.send(Cancel(3))
+            client.send_all([])
+            client.send_all([Cancel(number) for number in range(4, 20_000)])
+            await at_server.until(lambda: len(at_server.arrivals) == 19_999)
+            assert [message.call for message in at_server.messages] == list(range(1, 20_000))
+
+    run(main())
+
+
+class Bottomless:
+    """A wire that takes everything at once, as a socket does whose peer is as fast as we are."""
+
+    hint = ""
+
+    def __init__(self) -> None:
+        self.writes: list[list[Buffer]] = []
+
+    def start(self, reader: Any) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def write(self, parts: Sequence[Buffer]) -> bool:
+        self.writes.append(list(parts))
+        return True
+
+    def abort(self) -> None: ...
+
+
+def test_a_large_attachment_leaves_the_loop_to_others_now_and_then() -> None:
+    async def main() -> None:
+        wire = Bottomless()
+        connection = Connection("here", Peer("there"), "client", config=RpcConfig(), budget=Budget(RpcConfig()))
+        connection.start(wire, Recorder())
+        connection.send(REQUEST, bytes(64 * MIB))
+        assert 1 <= len(wire.writes) <= 8, "about as many MiB"
+        connection.send(Cancel(1))
+        before = len(wire.writes)
+        await asyncio.sleep(0)
+        assert bytes(wire.writes[before][0])[4:] == msgspec.msgpack.encode(Cancel(1))
+        assert len(wire.writes) <= before + 8
+        await connection.drained()
+        assert sum(len(part) for parts in wire.writes for part in parts) > 64 * MIB
+        connection.ended(None)
+
+    run(main())
+
+
+@everywhere
 def test_a_small_call_is_not_held_up_by_a_large_attachment(scheme: str, tmp_path: Path) -> None:
     """Round trips, one after the other, while 64 MiB are on their way."""
 
@@ -104,7 +163,7 @@ def test_a_small_call_is_not_held_up_by_a_large_attachment(scheme: str, tmp_path
 
             at_server.answer = answer
             client.send(REQUEST, bytes(64 * MIB))
-            for number in range(1, 6):
+            for number in range(1, 8):
                 client.send(Cancel(number))
                 client.flush()
                 await at_client.until(lambda number=number: len(at_client.arrivals) == number)  # type: ignore[misc]

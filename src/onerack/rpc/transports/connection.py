@@ -34,6 +34,8 @@ from onerack.rpc.transports.wire import Wire, words_of
 
 _EAGER_BYTES: Final = 64 * KIB
 """When so much waits, it leaves before the turn ends, so that the peer can begin with it."""
+_BATCHES_MAX: Final = 4
+"""So many in one turn of the loop, of about a MiB each when there are large attachments; then others get theirs."""
 LINGER_S: Final = 1.0
 """What `close` grants a peer that takes nothing and says nothing."""
 
@@ -107,8 +109,7 @@ class Connection:
         if sender.small_bytes > _EAGER_BYTES or (attachment is not None and sender.large_waiting):
             self._relieve()
         elif not self._will_flush and not self._is_blocked:
-            self._will_flush = True
-            self._loop.call_soon(self._flush_in_turn, context=self._context)
+            self._flush_soon()
 
     def send_all(self, messages: Sequence[Any]) -> None:
         if not self.is_open:
@@ -117,27 +118,29 @@ class Connection:
         sender.add_all(messages)
         if sender.small_bytes > _EAGER_BYTES:
             self._relieve()
-        if not self._will_flush and not self._is_blocked:
-            self._will_flush = True
-            self._loop.call_soon(self._flush_in_turn, context=self._context)
+        elif not self._will_flush and not self._is_blocked:
+            self._flush_soon()
 
     def flush(self) -> None:
         wire, sender = self._wire, self._sender
-        while not self._is_blocked and sender.has_output:
+        batches = 0
+        while sender.has_output and not self._is_blocked:
+            if batches == _BATCHES_MAX:
+                if not self._will_flush:
+                    self._flush_soon()
+                return
             assert wire is not None
+            batches += 1
             small_bytes = sender.small_bytes
             if not wire.write(sender.batch()):
                 self._is_blocked = True
                 self._blocked_small_bytes = small_bytes
-        if not self.is_open and not self._is_blocked and not self._is_finished:
-            assert wire is not None
-            self._is_finished = True
-            self._set_timer(LINGER_S, self._linger)
-            wire.finish()
+        if not self._is_blocked:
+            self._has_emptied()
 
     async def drained(self) -> None:
         self.flush()
-        while self._is_blocked and self.is_open:
+        while (self._is_blocked or self._sender.has_output) and self.is_open:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
@@ -198,8 +201,6 @@ class Connection:
         self._is_blocked = False
         self._blocked_small_bytes = 0
         self.flush()
-        if not self._is_blocked:
-            self._wake_waiters()
 
     def ended(self, error: Exception | None) -> None:
         if self.is_open:
@@ -216,9 +217,23 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------ inside
 
+    def _flush_soon(self) -> None:
+        self._will_flush = True
+        self._loop.call_soon(self._flush_in_turn, context=self._context)
+
     def _flush_in_turn(self) -> None:
         self._will_flush = False
         self.flush()
+
+    def _has_emptied(self) -> None:
+        """All that was queued has left."""
+        if self._waiters:
+            self._wake_waiters()
+        if not self.is_open and not self._is_finished:
+            assert self._wire is not None
+            self._is_finished = True
+            self._set_timer(LINGER_S, self._linger)
+            self._wire.finish()
 
     def _relieve(self) -> None:
         """Much waits: let it go, or, if it cannot, see that it is not too much."""

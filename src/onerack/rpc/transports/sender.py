@@ -125,18 +125,19 @@ class Sender:
 
     def add_all(self, messages: Sequence[Any]) -> None:
         """As `add` for each, without attachments. Raises: UsageError."""
-        small, size_max = self._small, self._config.head_bytes_max
+        append, size_max = self._append, self._head_bytes_max
         added = 0
-        for message in messages:
-            head = encode(message)
-            size = len(head)
-            if size > size_max:
-                self.small_bytes += added
-                self.add(message, None)  # Says what is wrong.
-            small.append(WORD.pack(size))
-            small.append(head)
-            added += size + WORD.size
-        self.small_bytes += added
+        try:
+            for message in messages:
+                head = encode(message)
+                size = len(head)
+                if size > size_max:
+                    self.add(message, None)  # Says what is wrong.
+                append(_pack_word(size))
+                append(head)
+                added += size + _WORD_BYTES
+        finally:
+            self.small_bytes += added
 
     def _add_with_attachment(self, head: bytes, attachment: memoryview) -> None:
         size = len(attachment)

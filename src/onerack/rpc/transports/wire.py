@@ -25,10 +25,11 @@ from collections.abc import Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, cast
 
+from onerack.config import MIB
 from onerack.rpc.link import Buffer
 
-_READS_MAX: Final = 16
-"""Reads in a row of one connection, before the others get their turn."""
+_TURN_BYTES: Final = 4 * MIB
+"""Read from one connection in a turn of the loop, before the others get theirs."""
 
 
 class Reader(Protocol):
@@ -106,9 +107,8 @@ class SocketWire:
 
     def _read(self) -> None:
         assert self._reader is not None
-        for _ in range(_READS_MAX):
-            if not self._is_reading:
-                return
+        room = _TURN_BYTES
+        while room > 0 and self._is_reading:
             space = self._reader.space()
             try:
                 size = self._socket.recv_into(space)
@@ -120,10 +120,9 @@ class SocketWire:
             if not size:
                 self._end(None)
                 return
-            has_more = size == len(space)
+            # A read that did not fill its space has emptied the socket.
+            room = room - size if size == len(space) else 0
             self._reader.arrived(size)
-            if not has_more:
-                return
 
     def write(self, parts: Sequence[Buffer]) -> bool:
         if self._is_over:
