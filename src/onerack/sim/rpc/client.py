@@ -59,9 +59,12 @@ class Surroundings(Protocol):
     options: Options
     links: Links
     judge: Judge
+    watches: bool
+    """Invariants are checked."""
 
     def start_client(self, life: Life, now: float) -> ClientCore: ...
     def heard(self, who: str, message: Any, sender: str) -> None: ...
+    def lets_die(self, point: str) -> bool: ...
     def find_server(self) -> SimServer:
         """Where dialling leads to this time."""
 
@@ -77,6 +80,8 @@ class SimClient(Node):
         super().__init__(around.world, 0.0)
         self.name = name
         self.link: SimLink | None = None
+        self._said: SimLink | None = None
+        """The link that the core has been told of."""
         self._around = around
         self._stream = stream
         self._work = stream(f"{name} work")
@@ -96,6 +101,7 @@ class SimClient(Node):
         before = self.core if self.life else None
         chance = self._stream(f"{self.name} life {self.life + 1}")
         self.be_born(chance)
+        self.link = self._said = None
         self.core = self._around.start_client(Life(self.life, chance, before), self.now)
         self._witness = ClientWitness(self.core)
         self._born_at = self.now
@@ -166,7 +172,7 @@ class SimClient(Node):
             self.world.after(call.abandon_s, self._abandon, self.life, self._number)
 
     def _abandon(self, life: int, number: int) -> None:
-        if life == self.life and self.alive and number in self._open and self.world.now_ns >= self.paused_until_ns:
+        if life == self.life and self.is_awake and number in self._open:
             self._around.judge.abandon(self._open.pop(number).number)
             self._step(Abandon(number), USER)
             self._carry_out()
@@ -197,7 +203,7 @@ class SimClient(Node):
             self._miss(life)
         else:
             self.link = link
-            self.take(Linked(link.name, epoch, self._around.options.reliable), USER)
+            self.take(Linked(link.name, epoch, self._around.options.reliable), link.name)
 
     def _miss(self, life: int) -> None:
         if life == self.life and self.alive:
@@ -226,6 +232,10 @@ class SimClient(Node):
     def live(self, arrivals: list[tuple[Any, str]], *, is_due: bool) -> None:
         for message, sender in arrivals:
             self._step(message, sender)
+            if isinstance(message, Linked | Unlinked):
+                # What the core wants sent now belongs to this link, even if the next message tells of another.
+                self._said = self.link if self.link is not None and self.link.name == sender else None
+                self._carry_out()
         if is_due:
             self._step(Tick(), self.name)
         self._carry_out()
@@ -233,17 +243,23 @@ class SimClient(Node):
     def _step(self, message: Any, sender: str) -> None:
         self._around.heard(f"{self.name}.{self.life}", message, sender)
         self.core.step(message, sender, self.now)
-        self._witness.check(message, sender)
+        if self._around.watches:
+            self._witness.check(message, sender)
 
     def _carry_out(self) -> None:
-        check_client(self.core)
+        if self._around.watches:
+            check_client(self.core)
         output = self.core.drain()
         for envelope in output.sends:
-            if self.link is not None:
+            link = self._said
+            if link is not None:
+                if self._around.lets_die(f"{self.name} before_send"):
+                    self.die()
+                    return
                 if isinstance(envelope.message, Request):
-                    self._count(envelope.message, self.link)
+                    self._count(envelope.message, link)
                 attachment = envelope.attachment if isinstance(envelope, Parcel) else None
-                self._around.links.send(self.link, "<", envelope.message, attachment)
+                self._around.links.send(link, "<", envelope.message, attachment)
         self.arm(output.wake_at)
         for outcome in output.applied:
             self._around.judge.ended(self._open.pop(outcome.call).number, outcome)

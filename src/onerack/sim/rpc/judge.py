@@ -182,7 +182,9 @@ class Judge:
             local = outcome.message == "too many calls are open"
             excused = options.config.in_flight_max < 100 if local else options.may_refuse and not call.patient
             _require(excused, "there_was_room", detail)
-        if call.patient and outcome.status != Status.OVERLOADED:
+        if outcome.cause == "closed":
+            _require("close_client" in options.fault_kinds, "a_client_closes_when_it_is_told_to", detail)
+        elif call.patient and outcome.status != Status.OVERLOADED:
             broke = outcome.cause == "storage" and "fail_log" in options.fault_kinds
             expired = outcome.cause == "expired" and outcome.status is None
             _require(broke or expired, "exactly_once_is_tried_for_ever", detail)

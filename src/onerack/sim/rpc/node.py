@@ -24,7 +24,7 @@ class Node:
         self._turn_s = turn_s
         self._inbox: list[tuple[Any, str]] = []
         self._turn_planned = False
-        self._paused_until_ns = 0
+        self.paused_until_ns = 0
         self._clock_began_ns = 0
         self._wake_at: float | None = None
         self._alarm_ns: int | None = None
@@ -42,21 +42,20 @@ class Node:
         self._clock_began_ns = self.world.now_ns - round(chance.uniform(0.0, 100.0) * NS)
         self._inbox = []
         self._turn_planned = False
-        self._paused_until_ns = 0
+        self.paused_until_ns = 0
         self._wake_at = self._alarm_ns = None
 
     def pause(self, seconds: float) -> None:
         """The process stands still."""
-        self._paused_until_ns = self.world.now_ns + round(seconds * NS)
+        self.paused_until_ns = self.world.now_ns + round(seconds * NS)
 
     @property
     def now(self) -> float:
         return (self.world.now_ns - self._clock_began_ns) / NS
 
     @property
-    def paused_until_ns(self) -> int:
-        """Not in the future: it is awake."""
-        return self._paused_until_ns
+    def is_awake(self) -> bool:
+        return self.alive and self.world.now_ns >= self.paused_until_ns
 
     # ------------------------------------------------------------------------------------------------ turns
 
@@ -71,14 +70,14 @@ class Node:
     def _plan_turn(self, seconds: float) -> None:
         if not self._turn_planned:
             self._turn_planned = True
-            at_ns = max(self.world.now_ns + round(seconds * NS), self._paused_until_ns)
+            at_ns = max(self.world.now_ns + round(seconds * NS), self.paused_until_ns)
             self.world.at(at_ns, self._turn, self.life)
 
     def _turn(self, life: int) -> None:
         if life != self.life or not self.alive:
             return
         self._turn_planned = False
-        if self.world.now_ns < self._paused_until_ns:
+        if self.world.now_ns < self.paused_until_ns:
             self._plan_turn(0.0)
             return
         arrivals, self._inbox = self._inbox, []

@@ -26,8 +26,9 @@ LONG_REPLY_BYTES: Final = 300
 """Replies of this size are too long to be remembered."""
 
 Fault = Literal[
-    "break_link", "cut_link", "crash_client", "pause_client", "crash_server", "pause_server", "stop_server", "fail_log"
-]
+    "break_link", "cut_link", "crash_client", "close_client", "pause_client", "crash_server", "pause_server",
+    "stop_server", "fail_log",
+]  # fmt: skip
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -113,6 +114,17 @@ def draw(chance: random.Random) -> Options:
     return options if theme is None or options.calm else theme(chance, options)
 
 
+def small_world(chance: random.Random, calls: int) -> Options:
+    """One client with a few calls of every mode and kind, and a server that takes snapshots; nothing goes wrong."""
+    return replace(
+        _draw_any(chance),
+        calm=False, reliable=True, weather=Weather(delay_max_s=0.005), turn_s=0.0, spurious_ticks=False, servers=1,
+        clients=1, calls=calls, outstanding=3, pause_s=0.0, modes=tuple(Mode), slow=0.5, slow_s=0.02, deadline=0.0,
+        abandon=0.0, attempts_max=5, faults=0, fault_kinds=(), down_s=(0.02,), crash_point=0.0, log_s=0.003,
+        log_twice=0.0, log_room=1000, snapshot_after=2, config=_draw_config(chance, calm=True),
+    )  # fmt: skip
+
+
 def _draw_any(chance: random.Random) -> Options:
     pick = chance.choice
     calm = chance.random() < 0.1
@@ -166,8 +178,8 @@ def _draw_any(chance: random.Random) -> Options:
 def _draw_fault_kinds(chance: random.Random, *, durable: bool) -> tuple[Fault, ...]:
     """Some kinds only, so that each has runs of its own."""
     kinds: list[Fault] = [
-        "break_link", "break_link", "cut_link", "crash_client", "pause_client", "crash_server", "crash_server",
-        "pause_server", "stop_server",
+        "break_link", "break_link", "cut_link", "crash_client", "close_client", "pause_client", "crash_server",
+        "crash_server", "pause_server", "stop_server",
     ]  # fmt: skip
     if durable:
         kinds.append("fail_log")

@@ -12,7 +12,7 @@ import msgspec
 
 from onerack.rpc.invariants import InvariantBroken
 from onerack.sim.rpc.kit import Honest
-from onerack.sim.rpc.options import draw
+from onerack.sim.rpc.options import Options, draw
 from onerack.sim.rpc.planted import PLANTED
 from onerack.sim.rpc.schedule import Report, Schedule
 from onerack.sim.rpc.story import Story
@@ -22,11 +22,11 @@ from onerack.sim.seeds import stream
 class ScheduleFailed(AssertionError):
     """A seed found something wrong. The message says how to see it again."""
 
-    def __init__(self, seed: int, planted: str | None, reason: str, crash_at: int | None) -> None:
+    def __init__(self, seed: int, planted: str | None, reason: str, crash_at: tuple[int, ...]) -> None:
         arguments = [str(seed)]
         if planted is not None:
             arguments.append(repr(planted))
-        if crash_at is not None:
+        if crash_at:
             arguments.append(f"crash_at={crash_at}")
         super().__init__(f"seed {seed}: {reason}\n  the whole story: onerack.sim.rpc.tell({', '.join(arguments)})")
         self.seed = seed
@@ -54,11 +54,21 @@ class Tally(msgspec.Struct):
 
 
 def run_schedule(
-    seed: int, planted: str | None = None, *, crash_at: int | None = None, story: Story | None = None
+    seed: int,
+    planted: str | None = None,
+    *,
+    options: Options | None = None,
+    crash_at: tuple[int, ...] = (),
+    watches: bool = True,
+    story: Story | None = None,
 ) -> Report:
-    """One seed. Raises: ScheduleFailed: a property does not hold, or an outcome is wrong, or a call does not end."""
+    """One seed; in a world of its own choice, or in that of `options`.
+
+    `crash_at` and `watches`: see Schedule.
+    Raises: ScheduleFailed: a property does not hold, or an outcome is wrong, or a call does not end.
+    """
     kit = PLANTED[planted]() if planted is not None else Honest()
-    schedule = Schedule(seed, kit, story, crash_at)
+    schedule = Schedule(seed, kit, story, options=options, crash_at=crash_at, watches=watches)
     try:
         return schedule.run()
     except InvariantBroken as broken:
@@ -75,7 +85,7 @@ def run_many(seeds: Iterable[int]) -> Tally:
     return tally
 
 
-def tell(seed: int, planted: str | None = None, *, crash_at: int | None = None) -> str:
+def tell(seed: int, planted: str | None = None, *, crash_at: tuple[int, ...] = ()) -> str:
     """The story of one seed: its options, every message that arrived, what fate did; at the end what was wrong."""
     story = Story(draw(stream(seed, "options")))
     try:

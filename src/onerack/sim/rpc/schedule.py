@@ -23,7 +23,7 @@ from onerack.sim.rpc.client import Life, SimClient
 from onerack.sim.rpc.judge import Judge
 from onerack.sim.rpc.kit import Kit
 from onerack.sim.rpc.links import Links
-from onerack.sim.rpc.options import Fault, draw
+from onerack.sim.rpc.options import Fault, Options, draw
 from onerack.sim.rpc.server import Boot, SimServer
 from onerack.sim.rpc.story import Story
 from onerack.sim.rpc.workload import make_calls
@@ -49,7 +49,7 @@ class Report(msgspec.Struct, frozen=True):
     """Messages that cores took."""
     faults: int
     points: int
-    """Crash points that were passed."""
+    """Crash points that were passed while faults could strike."""
     calls: dict[str, int]
     """Mode -> calls."""
     outcomes: dict[str, int]
@@ -57,11 +57,25 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Schedule:
-    """One run; what servers and clients find around them. `crash_at`: a server dies at just this crash point."""
+    """One run; what servers and clients find around them.
 
-    def __init__(self, seed: int, kit: Kit, story: Story | None = None, crash_at: int | None = None) -> None:
+    `crash_at`: whichever process passes one of these crash points, the first being 1, dies there, and none at others.
+    `watches`: False leaves everything to the judge.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        kit: Kit,
+        story: Story | None = None,
+        *,
+        options: Options | None = None,
+        crash_at: tuple[int, ...] = (),
+        watches: bool = True,
+    ) -> None:
         self.seed = seed
-        self.options = draw(stream(seed, "options"))
+        self.options = options or draw(stream(seed, "options"))
+        self.watches = watches
         self.world = World()
         self.faults = self.steps = self.points = 0
         calls = make_calls(stream(seed, "workload"), self.options)
@@ -175,8 +189,8 @@ class Schedule:
         if self._healed:
             return False
         self.points += 1
-        dies = self.points == self._crash_at
-        if self._crash_at is None and self._crashes < CRASHES_MAX and self.options.crash_point:
+        dies = self.points in self._crash_at
+        if not self._crash_at and self._crashes < CRASHES_MAX and self.options.crash_point:
             dies = self._points.random() < self.options.crash_point
         if dies:
             self._crashes += 1
@@ -206,7 +220,7 @@ class Schedule:
         self._tell(kind, "")
         if kind in ("break_link", "cut_link"):
             self._strike_link(kind)
-        elif kind in ("crash_client", "pause_client"):
+        elif kind in ("crash_client", "close_client", "pause_client"):
             self._strike_client(kind)
         else:
             self._strike_server(kind)
@@ -225,12 +239,14 @@ class Schedule:
             self.links.reset(link, self._fate.choice(["<", ">"]))
 
     def _strike_client(self, kind: Fault) -> None:
-        clients = [client for client in self.clients if client.alive]
+        clients = [client for client in self.clients if client.is_awake]
         if not clients:
             return
         client = self._fate.choice(clients)
         if kind == "crash_client":
             client.die()
+        elif kind == "close_client":
+            client.close()
         else:
             client.pause(self._fate.choice([0.1, 0.5, 2.0]))
 
