@@ -121,6 +121,13 @@ def test_bank(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[-5:]] == ["yes"] * 5
 
 
+def test_prove_counter(tmp_path: Path) -> None:
+    lines = run_script("prove_counter.py", tmp_path, "10")
+    assert lines[0].startswith("200 calls, ")
+    assert "HastyCounter.add was executed 2 times, but at most once is allowed (exactly_once)" in lines[2]
+    assert lines[-1].startswith("  again: seed=")
+
+
 @pytest.mark.soak
 def test_bank_whose_server_is_killed_a_hundred_times(tmp_path: Path) -> None:
     run_script("bank.py", tmp_path, "--kills", "100", "--clients", "8")

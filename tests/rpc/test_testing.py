@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from onerack import rpc
 from onerack.errors import UsageError
 from onerack.rpc.testing import CALM, ROUGH, Faults, Violation, World, prove, rpc_sim, tell
+from onerack.sim import pytest_plugin
 from tests.rpc.simulated import Account, Bank, Tally, TallyServer, in_turns
 
 ROOT = Path(__file__).parents[2]
@@ -220,6 +222,11 @@ def test_the_fixture_runs_an_async_test_under_many_seeds(tmp_path: Path) -> None
 def test_the_command_line_says_which_seeds(tmp_path: Path) -> None:
     assert "SEEDS [11]" in run_pytest(tmp_path, "--rpc-seed", "11")
     assert "SEEDS [0, 1]" in run_pytest(tmp_path, "--rpc-seeds", "2")
+
+
+def test_pytest_finds_the_plugin_by_its_entry_point() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["pytest11"] == {"onerack": pytest_plugin.__name__}
 
 
 def test_the_plugin_imports_nothing_of_ours() -> None:

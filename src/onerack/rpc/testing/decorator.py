@@ -35,6 +35,7 @@ def rpc_sim(
 
         @functools.wraps(test)
         def under_seeds(*args: Any, **kwargs: Any) -> None:
+            __tracebackhide__ = True
             prove(_bound(test, args, kwargs), seeds=seeds, seed=seed, faults=faults)
 
         shown = [parameter for name, parameter in parameters.items() if name != "world"]

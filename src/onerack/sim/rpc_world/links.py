@@ -179,8 +179,9 @@ class SimLink:
             other._expect(max(self._loop.time(), healed) + sea.weather.delay_s(), letter)
             return
         delays = sea.weather.delays_s(self.life.node, other.life.node)
-        if not delays:
-            sea.trace.note("network", f"loses {letter.kind.__name__}", call=letter.call)
+        if len(delays) != 1:
+            verb = "doubles" if delays else "loses"
+            sea.trace.note("network", f"{verb} {letter.kind.__name__}", call=letter.call)
         for delay in delays:
             sea.in_flight += 1
             self._loop.call_later(delay, other._land, letter, context=sea.outside)

@@ -85,6 +85,7 @@ def prove(
 
     Raises: Violation: at the first that finds something. UsageError: the scenario is not the same twice.
     """
+    __tracebackhide__ = True
     scenario = _scenario(scenario)
     rehearsal = _rehearse(scenario)
     report = Report()
@@ -112,6 +113,7 @@ def every_crash_point(
     changed or synced. `remains`: of what was not synced. `again`: the node crashes a second time, at each of so many
     points after the first; so also while it recovers. Raises: as `prove`.
     """
+    __tracebackhide__ = True
     scenario = _scenario(scenario)
     _rehearse(scenario, seed)
     base = run(scenario, Circumstances(seed, faults))
@@ -175,6 +177,7 @@ def _number(name: str, text: str) -> int:
 
 def _rehearse(scenario: Scenario, seed: int = 0) -> Length:
     """Twice without faults."""
+    __tracebackhide__ = True
     given = Circumstances(seed)
     first, second = run(scenario, given), run(scenario, given)
     if first.failure is not None:
@@ -191,6 +194,7 @@ def _rehearse(scenario: Scenario, seed: int = 0) -> Length:
 
 
 def _object(scenario: Scenario, given: Circumstances, found: Run) -> NoReturn:
+    __tracebackhide__ = True
     told = run(scenario, given, keep=True)
     failure = told.failure or found.failure
     assert failure is not None
@@ -223,10 +227,11 @@ def _object(scenario: Scenario, given: Circumstances, found: Run) -> NoReturn:
 
 def _faults_in_words(told: Run) -> str:
     faults = told.faults
-    words = [f"{name}={getattr(faults, name)}" for name in faults.__struct_fields__ if getattr(faults, name)]
+    names = [name for name in faults.__struct_fields__ if not name.endswith("_s") and name != "vary"]
+    words = [f"{name}={getattr(faults, name)}" for name in names if getattr(faults, name)]
     crashes = {node: points for node, points in told.plan.crashes.items() if points}
     left = "" if told.remains == "some" else f", after which {told.remains} is left of what was not synced"
-    return f"faults: {' '.join(words)}; planned crashes: {crashes or 'none'}{left}"
+    return f"faults: {' '.join(words) or 'none'}; planned crashes: {crashes or 'none'}{left}"
 
 
 def _again(given: Circumstances) -> str:
