@@ -1,8 +1,9 @@
 """Documents that cannot lie: what they list exists, what exists they list, and what they show runs.
 
 The idea: README's examples are executed in the order in which a reader meets them, in an empty folder with a few
-books in it; the command reference is compared with the commands; the guide with the attributes of `Job`. A block that
-cannot be run here says so in its first line (```sh no-run).
+books in it; the command reference is compared with the commands; the guides with the attributes of `Job` and with what
+modes promise. A block that cannot be run here says so in its first line (```sh no-run), and so does one that another
+must be run before (after=script.sh).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import onerack
 from onerack.cli import main, reference
 from onerack.mapreduce import Job
 from onerack.mapreduce.jobs import BUILTINS
+from onerack.rpc.promises import PROMISES, survival_table
 from tests import file_list
 
 ROOT = Path(__file__).parent.parent
@@ -100,6 +102,13 @@ def test_guide_help_and_builtin_jobs_agree() -> None:
     assert sorted(named.split(", ")) == sorted(BUILTINS)
 
 
+def test_the_guide_says_what_each_mode_promises() -> None:
+    guide = (ROOT / "docs/rpc.md").read_text(encoding="utf-8")
+    assert survival_table() in guide, "from onerack.rpc.promises"
+    for mode, promise in PROMISES.items():
+        assert f"| `{mode.name.lower()}` | {promise} |" in guide
+
+
 def test_each_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [
@@ -147,7 +156,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 SHOWN = [
     pytest.param(block, id=f"{document}-{number}")
-    for document in ("README.md", "docs/mapreduce.md")
+    for document in ("README.md", "docs/mapreduce.md", "docs/rpc.md")
     for number, block in enumerate(blocks(ROOT / document))
     if block.language in ("sh", "python") and "no-run" not in block.attributes and "file=" not in block.attributes
 ]
@@ -183,6 +192,10 @@ def run_block(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("block", SHOWN)
 def test_what_a_document_shows_runs(block: Block, reader: Path) -> None:
+    if before := re.search(r"after=(\S+)", block.attributes):
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl is not installed")
+        subprocess.run(["sh", "-e", before[1]], cwd=reader, capture_output=True, check=True)
     done = run_block(block, reader)
     assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
 
