@@ -229,11 +229,16 @@ def test_a_client_is_told_what_a_broken_server_did() -> None:
 
 
 class Echo(Recorder):
+    """Answers each request with its arguments and attachment, or with `content`."""
+
+    content: bytes | None = None
+
     def received(self, link: Link, arrivals: Any) -> None:
         super().received(link, arrivals)
         for message, attachment in arrivals:
             if isinstance(message, Request):
-                link.send(Response(message.call, message.session, 0, message.arguments), attachment)
+                answer = Response(message.call, message.session, 0, message.arguments)
+                link.send(answer, attachment if self.content is None else self.content)
 
 
 class Honest:
@@ -343,3 +348,50 @@ def test_what_a_peer_said_before_it_died_is_heard_though_nothing_can_be_written_
             assert at_client.arrivals == answers
 
     run(main(), loop)
+
+
+@both_loops
+@pytest.mark.parametrize("size", [0, 100, MIB, 5 * MIB])
+def test_a_client_that_asks_and_never_listens_is_not_listened_to_either(loop: str, size: int) -> None:
+    """Memory stays flat, and in the end it is closed; with one that reads late nothing is lost."""
+
+    async def main() -> None:
+        at_server, answer = Echo(), bytes(size)
+        at_server.content = answer
+        config = RpcConfig(hello_timeout_s=0.4, keepalive_interval_s=0.4, keepalive_timeout_s=0.2)
+        request = b"".join(frames_of([(Request(7, 3, 2, 0, 0, 0, 0, bytes(1000)), None)], CONFIG))
+        async with stranger(at_server, config) as (raw, _):
+            asked = 0
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                while not at_server.lost_reasons:
+                    async with asyncio.timeout(0.2):
+                        await raw.say(HELLO + request * 100)
+                    asked += 100
+                    await asyncio.sleep(0)
+            # What the kernel took for it, what may wait here, and the questions of one read.
+            assert len(at_server.arrivals) < (16 * MIB // 1000 if size < MIB else 600)
+            assert (await at_server.until_lost()).startswith("the peer has said nothing for ")
+
+    run(main(), loop)
+
+
+def test_a_client_that_listens_late_hears_everything() -> None:
+    async def main() -> None:
+        at_server, at_client = Echo(), Recorder()
+        listener = await listen("tcp://127.0.0.1:0", at_server.accept, config=CONFIG)
+        link = await dial(listener.address, at_client, config=CONFIG)
+        link.pause()
+        for number in range(20_000):
+            link.send(Request(number, 3, 2, 0, 0, 0, 0, bytes(1000)), bytes(MIB) if number % 500 == 0 else None)
+        before = -1
+        while before < len(at_server.arrivals):
+            before = len(at_server.arrivals)
+            await asyncio.sleep(0.1)
+        assert before < 20_000, "the server waits until its answers are taken"
+        link.resume()
+        await at_client.until(lambda: len(at_client.arrivals) == 20_000)
+        assert sorted(message.call for message in at_client.messages) == list(range(20_000))
+        await listener.close()
+        await at_client.until_lost()
+
+    run(main())

@@ -11,7 +11,7 @@ from onerack.rpc.transports.frames import LARGE_BYTES
 from onerack.rpc.transports.watch import Seen, Watch
 
 CONFIG = RpcConfig(hello_timeout_s=10, keepalive_interval_s=20, keepalive_timeout_s=8)
-QUIET = Seen(True, False, True, None, None, 0)
+QUIET = Seen(True, False, False, True, None, None, 0)
 HEARD = QUIET._replace(has_heard=True)
 
 
@@ -49,6 +49,16 @@ def test_while_we_do_not_read_we_say_that_we_live_and_nothing_counts_against_the
     assert run(watching, blind, 1, 100) == [(now, Pong(0)) for now in range(1, 100)]
     assert run(watching, QUIET, 100, 119) == []
     assert watching.tick(119, QUIET) == Ping(1)
+
+
+def test_one_that_takes_nothing_of_what_waits_for_it_has_to_take_some() -> None:
+    watching = watch()
+    deaf = QUIET._replace(is_deaf=True, half_frame=4, large_bytes=5)
+    assert run(watching, deaf, 1, 28) == [(20, Ping(1))]
+    with pytest.raises(ConnectionError, match="said nothing for 28 s"):
+        watching.tick(28, deaf)
+    watching = watch()
+    assert run(watching, deaf._replace(has_heard=True), 1, 100) == []
 
 
 def test_a_stranger_has_to_say_something() -> None:

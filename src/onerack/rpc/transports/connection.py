@@ -10,6 +10,9 @@ The life of a connection: open; closing (what is queued leaves, we say that noth
 say the same, so that the last words are not lost with a reset); lost. The owner hears `lost` once, at the end, and of
 no message after it has called `close`.
 
+A server does not listen to a client that does not: while many answers wait for it, its questions wait too. (A client
+always listens, else the two could wait for each other.)
+
 The rule: the owner is called from the event loop only, never from inside its own calls of send, flush or close. Ping
 and Pong are ours; no owner sees them.
 """
@@ -21,7 +24,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
-from onerack.config import KIB, RpcConfig
+from onerack.config import KIB, MIB, RpcConfig
 from onerack.errors import ProtocolError
 from onerack.rpc.link import Arrival, Buffer, Link, Owner, Peer
 from onerack.rpc.messages import Notice, Pong
@@ -34,6 +37,10 @@ from onerack.rpc.transports.wire import Wire, words_of
 
 _EAGER_BYTES: Final = 64 * KIB
 """When so much waits, it leaves before the turn ends, so that the peer can begin with it."""
+_ANSWERS_BYTES: Final = MIB
+_ANSWERS_LARGE_BYTES: Final = 16 * MIB
+"""When more than this waits for a client that takes nothing, in messages or in several large attachments, it has to
+take some of it before it may ask more."""
 _BATCHES_MAX: Final = 4
 """So many in one turn of the loop, of about a MiB each when there are large attachments; then others get theirs."""
 LINGER_S: Final = 1.0
@@ -75,6 +82,10 @@ class Connection:
         self._will_flush = False
         self._is_paused = False
         self._is_held = False
+        """The budget has no room for what this peer has begun."""
+        self._is_deaf = False
+        """The peer has to take answers first."""
+        self._may_be_deaf = side == "server"
         self._has_heard = False
         self._is_introduced = False
         self._is_finished = False
@@ -193,6 +204,9 @@ class Connection:
             self._is_held = True
             self._budget.wait(self._receiver, self._release)
             self._read_or_not()
+        if self._is_blocked and self._may_be_deaf and self._has_many_answers():
+            self._is_deaf = True
+            self._read_or_not()
 
     def writable(self) -> None:
         if self._is_lost:
@@ -229,11 +243,21 @@ class Connection:
         """All that was queued has left."""
         if self._waiters:
             self._wake_waiters()
+        if self._is_deaf:
+            self._is_deaf = False
+            self._read_or_not()
         if not self.is_open and not self._is_finished:
             assert self._wire is not None
             self._is_finished = True
             self._set_timer(LINGER_S, self._linger)
             self._wire.finish()
+
+    def _has_many_answers(self) -> bool:
+        sender = self._sender
+        if sender.small_bytes + self._blocked_small_bytes > _ANSWERS_BYTES:
+            return True
+        # One alone may be long, and small calls go on beside it.
+        return sender.large_waiting > 1 and sender.large_bytes > _ANSWERS_LARGE_BYTES
 
     def _relieve(self) -> None:
         """Much waits: let it go, or, if it cannot, see that it is not too much."""
@@ -283,7 +307,7 @@ class Connection:
     def _stop(self, reason: str) -> None:
         self.is_open = False
         self._reason = reason
-        self._is_paused = self._is_held = False
+        self._is_paused = self._is_held = self._is_deaf = False
         self._receiver.drop()
         self._wake_waiters()
 
@@ -294,7 +318,7 @@ class Connection:
 
     def _read_or_not(self) -> None:
         if self._wire is not None:
-            if self._is_paused or self._is_held:
+            if self._is_paused or self._is_held or self._is_deaf:
                 self._wire.pause_reading()
             else:
                 self._wire.resume_reading()
@@ -309,6 +333,7 @@ class Connection:
         receiver = self._receiver
         seen = Seen(
             is_reading=not (self._is_paused or self._is_held),
+            is_deaf=self._is_deaf,
             has_heard=self._has_heard,
             is_introduced=self._is_introduced,
             half_frame=receiver.half_frame,

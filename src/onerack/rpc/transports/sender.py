@@ -73,7 +73,7 @@ class Sender:
 
     __slots__ = (
         "_append", "_config", "_head_bytes_max", "_large", "_number", "_small", "_transfers", "_transfers_bytes",
-        "_waiting", "small_bytes",
+        "_waiting", "large_bytes", "small_bytes",
     )  # fmt: skip
 
     def __init__(self, config: RpcConfig) -> None:
@@ -83,6 +83,8 @@ class Sender:
         self._append = self._small.append
         self.small_bytes = 0
         """What waits, large attachments apart."""
+        self.large_bytes = 0
+        """What waits of large attachments."""
         self._large: deque[_Large] = deque()
         self._waiting: deque[_Large] = deque()
         """Transfers that may not begin yet."""
@@ -104,7 +106,7 @@ class Sender:
         self._small.clear()
         self._large.clear()
         self._waiting.clear()
-        self.small_bytes = 0
+        self.small_bytes = self.large_bytes = 0
 
     def add(self, message: Any, attachment: Buffer | None) -> None:
         """Raises: UsageError: the message or its attachment is too large, or has no bytes in one piece."""
@@ -148,6 +150,7 @@ class Sender:
             )
         if size > self._config.piece_bytes_max:
             number = self._number = (self._number + 1) % _NUMBERS
+            self.large_bytes += size
             word = BEGIN << KIND_SHIFT | BEGINNING.size + len(head)
             self._waiting.append(_Large(BEGIN_FRAME.pack(word, number, size) + head, attachment, number))
             self._begin_transfers()
@@ -157,6 +160,7 @@ class Sender:
             self._small += (begin, attachment)
             self.small_bytes += len(begin) + size
         else:
+            self.large_bytes += size
             self._large.append(_Large(begin, attachment, -1))
 
     def _begin_transfers(self) -> None:
@@ -183,6 +187,7 @@ class Sender:
             begin, piece = large.next_parts(self._config.piece_bytes_max)
             parts += (begin, piece)
             room -= len(piece)
+            self.large_bytes -= len(piece)
             if not large.is_sent:
                 self._large.append(large)
             elif large.number >= 0:

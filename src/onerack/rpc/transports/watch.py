@@ -8,7 +8,8 @@ The idea: nothing is noted per message. The connection counts what it does anywa
 now with those of some ticks ago.
 
 The rule: time in which we do not read does not count against the peer. In that time nothing of what it says is heard,
-its questions neither, so we say unasked that we are alive.
+its questions neither, so we say unasked that we are alive. (When we do not read because it takes nothing of what waits
+for it, taking some is the sign of life that we wait for.)
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Seen(NamedTuple):
     """What a connection says of itself at a tick."""
 
     is_reading: bool
+    """False: our own side does not want to."""
+    is_deaf: bool
+    """Nothing is read until the peer has taken some of what waits for it."""
     has_heard: bool
     """Anything came since the last tick, or was taken by the peer after it had not."""
     is_introduced: bool
@@ -73,7 +77,10 @@ class Watch:
         if not seen.is_reading:
             self._forget(now)
             return Pong(0)
-        self._check_progress(now, seen)
+        if seen.is_deaf:
+            self._frame, self._transfer = _Standstill(), _Standstill()
+        else:
+            self._check_progress(now, seen)
         if seen.has_heard:
             self._heard_at = now
             self._asked_at = None
