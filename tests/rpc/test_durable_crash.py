@@ -108,9 +108,9 @@ def test_a_log_goes_on_after_every_crash_and_may_crash_while_it_is_opened() -> N
 
 
 @pytest.mark.soak
-def test_a_log_goes_on_after_every_crash_of_all() -> None:
+def test_a_log_goes_on_after_a_thousand_crashes() -> None:
     for in_thread in (False, True):
-        assert check_later_lives(worked(in_thread=in_thread), step=1, every=1) > 1000
+        assert check_later_lives(worked(in_thread=in_thread), step=3, every=29) > 1000
 
 
 def test_commands_are_kept_that_were_committed_while_a_snapshot_was_written() -> None:
