@@ -41,7 +41,7 @@ _ANSWERS_BYTES: Final = MIB
 _ANSWERS_LARGE_BYTES: Final = 16 * MIB
 """When more than this waits for a client that takes nothing, in messages or in several large attachments, it has to
 take some of it before it may ask more."""
-_BATCHES_MAX: Final = 4
+_BATCHES_MAX: Final = 2
 """So many in one turn of the loop, of about a MiB each when there are large attachments; then others get theirs."""
 LINGER_S: Final = 1.0
 """What `close` grants a peer that takes nothing and says nothing."""

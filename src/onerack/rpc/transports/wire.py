@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol, cast
 from onerack.config import MIB
 from onerack.rpc.link import Buffer
 
-_TURN_BYTES: Final = 4 * MIB
+_TURN_BYTES: Final = 2 * MIB
 """Read from one connection in a turn of the loop, before the others get theirs."""
 
 
