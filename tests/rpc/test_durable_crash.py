@@ -307,10 +307,6 @@ def lost_sectors_not_known(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(format, "empty_sectors", lambda body, offset: 0)
 
 
-def a_torn_record_before_another_segment_refused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(recovery, "zip_longest", lambda chain, following: ((file, None) for file in chain))
-
-
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     apply_before_the_sync,
     a_record_for_each_command,
