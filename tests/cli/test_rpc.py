@@ -174,6 +174,8 @@ def test_over_tls_with_files_of_certificates(say: Any, tmp_path: Path) -> None:
 def test_what_a_server_says_cannot_command_a_terminal(keeper: Shopkeeper, say: Any, monkeypatch: Any) -> None:
     typed(monkeypatch, b'"\\u009b2J\\u202e"')
     assert say("call", keeper.address, "Shop.upper").out == '"\\u009b2J\\u202e"\n'
+    failed = say("call", keeper.address, "Shop.fail", json.dumps({"how": "\x1b[2J\x9b\u202e\n\té"}))
+    assert "bad \\x1b[2J\\x9b\\u202e\n\té" in failed.err
 
 
 def test_ctrl_c_ends_a_call_and_the_handler_with_it(keeper: Shopkeeper) -> None:

@@ -55,13 +55,20 @@ def executed(error: CallError) -> str:
     return {True: "yes", False: "no", None: "unknown"}[error.executed]
 
 
+def harmless(message: str) -> str:
+    """Escapes what a terminal could take for a command: messages quote files, and what servers say."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in message
+    )
+
+
 def report(error: OnerackError | KeyboardInterrupt, *, as_json: bool) -> int:
     """Shows an expected error and returns the exit code."""
     if as_json:
         print(json.dumps(as_object(error)))
     else:
         message = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        print(f"onerack: {message}", file=sys.stderr)
+        print(f"onerack: {harmless(message)}", file=sys.stderr)
         if isinstance(error, CallError) and not isinstance(error, JobFailed):
             print(f"executed: {executed(error)}", file=sys.stderr)
     return exit_code_of(error)
