@@ -58,7 +58,7 @@ def serve(started, address):
 
 
 path = Path(sys.argv[1] if len(sys.argv) > 1 else __file__)
-started, address = threading.Event(), []
+started, address = threading.Event(), list[str]()
 threading.Thread(target=serve, args=(started, address), daemon=True).start()
 started.wait()
 

@@ -29,7 +29,7 @@ class Shopkeeper:
         """Returns when it holds, in the server's loop."""
 
         async def waiting() -> None:
-            while not condition():  # noqa: ASYNC110 - nobody tells
+            while not condition():
                 await asyncio.sleep(0.001)
 
         self.do(waiting)

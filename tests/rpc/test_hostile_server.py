@@ -94,7 +94,7 @@ class House:
     async def empty(self, visitors: int = 0) -> None:
         """Nothing is left of whoever has gone."""
         async with asyncio.timeout(20):
-            while len(self.server.visitors) > visitors or self.server.streams or self.server.core.open_calls:  # noqa: ASYNC110
+            while len(self.server.visitors) > visitors or self.server.streams or self.server.core.open_calls:
                 await asyncio.sleep(0.005)
 
 
