@@ -374,7 +374,7 @@ def test_a_link_that_is_lost_gives_back_what_it_held(tmp_path: Path) -> None:
         at_client = Recorder()
         client = attach(near, at_client.accept, side="client", config=CONFIG)
         client.send(REQUEST, bytes(32 * MIB))
-        while not account.used_bytes:  # noqa: ASYNC110  nobody tells when something is half there
+        while not account.used_bytes:
             await asyncio.sleep(0)
         server.close()
         assert account.used_bytes == 0

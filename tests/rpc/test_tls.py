@@ -202,7 +202,7 @@ def test_a_listener_that_is_closed_ends_handshakes_too(loop: str, rack: Rack) ->
             silent.setblocking(False)
             port = int(listener.address.rpartition(":")[2])
             await asyncio.get_running_loop().sock_connect(silent, ("127.0.0.1", port))
-            while not listener._shaking:  # type: ignore[attr-defined]  # noqa: ASYNC110
+            while not listener._shaking:  # type: ignore[attr-defined]
                 await asyncio.sleep(0)
             await listener.close()
             assert await asyncio.get_running_loop().sock_recv(silent, 1) == b""
