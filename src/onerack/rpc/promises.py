@@ -3,7 +3,7 @@
 The idea: people choose a mode by what survives what, so the table stands in one place, from which `onerack rpc
 explain` and the guide are written. The rule: a cell says what happens to the effect first, then what the caller hears.
 
-Source: notes on delivery semantics after Birrell & Nelson 1984 and RIFL, SOSP 2015; the rows are tested one by one.
+Source: Birrell & Nelson 1984, section 3; Lee et al., RIFL, SOSP 2015.
 """
 
 from __future__ import annotations
@@ -46,12 +46,17 @@ SURVIVAL: Final[dict[str, tuple[str, str, str, str]]] = {
         "ran once; the reply is repeated",
     ),
     "the deadline passes": (
-        "`NotExecuted` if no attempt left, else `Unknown`",
-        "`NotExecuted` if no attempt left, else `Unknown`",
-        "`NotExecuted` if no attempt left, else `Unknown`",
-        "`NotExecuted` if no attempt left, else `Unknown`",
+        "`NotExecuted` if it was not sent yet, else `Unknown`",
+        "`NotExecuted` if it was not sent yet, else `Unknown`",
+        "`NotExecuted` if it was not sent yet, else `Unknown`",
+        "`NotExecuted` if it was not sent yet, else `Unknown`",
     ),
-    "attempts run out": ("`Unknown`", "`Unknown`", "`Unknown`", "they do not; without a deadline it waits"),
+    "attempts run out": (
+        "`Unknown`, or `NotExecuted` if that is proved",
+        "`Unknown`, or `NotExecuted` if that is proved",
+        "`Unknown`, or `NotExecuted` if that is proved",
+        "they do not; without a deadline it waits",
+    ),
     "the client is silent for longer than its session's lease": (
         "nothing",
         "nothing",
