@@ -406,7 +406,7 @@ class Server:
 
     def dropped(self, command: bytes, error: CallError) -> None:
         definite = isinstance(error, NotExecuted)
-        if not definite or error.cause == "storage":
+        if not definite:
             self._halt(error)
         self._loop.call_soon(self._drop, Dropped(command, definite, error.cause))
 
@@ -420,6 +420,9 @@ class Server:
             self._halted = error
             log.error("the log has halted: %s", error)
             self._idle.set()
+            # Whoever waits for an answer that cannot come is told that he waits in vain.
+            for visitor in list(self.visitors.values()):
+                visitor.link.close(f"the server's log has halted: {error}")
 
     def snapshot(self) -> bytes:
         assert self.core.durable is not None
