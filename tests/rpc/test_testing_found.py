@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from onerack import rpc
 from onerack.config import RpcConfig
 from onerack.rpc.testing import Faults, World, prove
-from tests.rpc.simulated import Tally, TallyServer
+from tests.rpc.simulated import Feed, FeedServer, Tally, TallyServer, upto
 
 
 def test_a_call_and_its_cancellation_that_arrive_together_do_not_keep_the_handlers_place() -> None:
@@ -30,3 +32,17 @@ def test_a_call_and_its_cancellation_that_arrive_together_do_not_keep_the_handle
         await world.calm()
 
     prove(scenario, seeds=2, faults=Faults(vary=False))
+
+
+def test_an_upload_that_is_called_off_raises_nothing_in_the_loop() -> None:
+    """Cancelling the caller cancelled the call's future, and a callback asked that for its result."""
+
+    async def scenario(world: World) -> None:
+        world.serve(Feed, FeedServer)
+        feed = await world.connect(Feed)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await feed.total(upto(1000))
+        assert await feed.total(upto(3)) == 3
+
+    prove(scenario, seeds=1, faults=Faults(vary=False))

@@ -290,7 +290,7 @@ class Channel:
         if future.done():
             self._settle_stream(future.result(), method.full_name)
         else:
-            future.add_done_callback(lambda done: self._settle_stream(done.result(), method.full_name))
+            future.add_done_callback(lambda done: self._settled(done, method.full_name))
         return call, future, stream
 
     def end_arguments(self, call: int) -> None:
@@ -308,6 +308,10 @@ class Channel:
         self.abandon(call)
         if future is not None and not future.done():
             future.set_result(Outcome(call, None, cause="cancelled", message="the caller's iterator failed"))
+
+    def _settled(self, done: asyncio.Future[Outcome], method: str) -> None:
+        if not done.cancelled():  # Its caller was, and abandons the call.
+            self._settle_stream(done.result(), method)
 
     def _settle_stream(self, outcome: Outcome, method: str) -> None:
         self._end_stream(outcome.call, None if outcome.status == 0 else error_of(outcome, method))
