@@ -84,7 +84,7 @@ def test_a_stream_that_is_left_early_is_closed_at_the_server() -> None:
 
 def test_a_reader_that_stops_holds_its_writer_back() -> None:
     async def test() -> None:
-        async with shop(config=RpcConfig(stream_window_bytes=4096)) as (stub, implementation, server):
+        async with shop(config=RpcConfig(stream_window_bytes=4096)) as (stub, _implementation, server):
             stream = aiter(stub.count(10_000_000))
             assert await anext(stream) == 0
             for _ in range(200):
@@ -378,7 +378,7 @@ def test_calls_that_cannot_wait_are_refused_as_overloaded() -> None:
     config = RpcConfig(running_max=2, waiting_max=2, attempts_max=1)
 
     async def test() -> None:
-        async with shop(server={"config": config}, config=config) as (stub, implementation, server):
+        async with shop(server={"config": config}, config=config) as (stub, _implementation, _server):
             calls = [asyncio.create_task(stub.wait(0.05)) for _ in range(10)]
             ended = await asyncio.gather(*calls, return_exceptions=True)
             refused = [each for each in ended if isinstance(each, Overloaded)]
