@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -141,6 +141,42 @@ class EverythingServer:
         self.keys = msgspec.msgpack.decode(snapshot)
 
 
+class Feed(Protocol):
+    """Streams and attachments."""
+
+    @rpc.readonly
+    def count(self, upto: int) -> AsyncIterator[int]: ...
+    async def total(self, numbers: AsyncIterator[int]) -> int: ...
+    def double(self, numbers: AsyncIterator[int]) -> AsyncIterator[int]: ...
+    async def echo(self, body: rpc.Attachment) -> tuple[int, rpc.Attachment]: ...
+
+
+class FeedServer:
+    async def count(self, upto: int) -> AsyncIterator[int]:
+        for number in range(upto):
+            if number % 16 == 15:
+                await asyncio.sleep(0.001)
+            yield number
+
+    async def total(self, numbers: AsyncIterator[int]) -> int:
+        return sum([number async for number in numbers])
+
+    async def double(self, numbers: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for number in numbers:
+            yield 2 * number
+
+    async def echo(self, body: rpc.Attachment) -> tuple[int, rpc.Attachment]:
+        return len(body), body
+
+
+async def upto(count: int) -> AsyncIterator[int]:
+    """0, 1, 2 ..., from the caller."""
+    for number in range(count):
+        if number % 16 == 15:
+            await asyncio.sleep(0.001)
+        yield number
+
+
 def keeps_its_money(bank: Bank) -> bool:
     return sum(bank.balances.values()) == 1000
 
@@ -221,3 +257,49 @@ def everything(calls: int) -> Callable[[World], Awaitable[None]]:
         await asyncio.gather(*(in_turns(functools.partial(call, client), calls) for client in range(CLIENTS)))
 
     return scenario
+
+
+def streams(calls: int) -> Callable[[World], Awaitable[None]]:
+    """A scenario: streams in every direction, some left early, some called off, some past a deadline."""
+
+    async def scenario(world: World) -> None:
+        chance = world.random
+        config = RpcConfig(
+            stream_window_bytes=chance.choice((16, 200, 1 << 20)), streams_max=chance.choice((2, 1024)),
+            running_max=chance.choice((2, 1024)), drain_timeout_s=chance.choice((0.01, 10.0)),
+        )  # fmt: skip
+        world.serve(Feed, FeedServer, config=config)
+        feeds = [await world.connect(Feed, config=config) for _ in range(2)]
+
+        async def call(client: int, _: int) -> None:
+            feed, count = feeds[client], chance.choice((0, 1, 60, 400))
+            leaves_at = chance.choice((-1, -1, 3))
+            called_off_after_s = chance.choice((0.001, 0.03, 2.0)) if chance.random() < 0.2 else None
+            deadline = chance.choice((0.002, 0.05, 5.0)) if chance.random() < 0.2 else 1000.0
+            with rpc.options(deadline=deadline), suppress(TimeoutError):
+                async with asyncio.timeout(called_off_after_s):
+                    match chance.choice(("count", "total", "double", "echo")):
+                        case "count":
+                            await _read(feed.count(count), list(range(count)), leaves_at)
+                        case "double":
+                            await _read(feed.double(upto(count)), [2 * n for n in range(count)], leaves_at)
+                        case "total":
+                            assert await feed.total(upto(count)) == sum(range(count))
+                        case "echo":
+                            size, body = await feed.echo(bytes(count * 1000))
+                            assert (size, bytes(body)) == (count * 1000, bytes(count * 1000))
+
+        await asyncio.gather(*(in_turns(functools.partial(call, client), calls) for client in range(2)))
+
+    return scenario
+
+
+async def _read(items: AsyncIterator[int], expected: list[int], leaves_at: int) -> None:
+    """What arrives is the beginning of what was sent, and all of it if nothing is raised."""
+    read: list[int] = []
+    async for item in items:
+        assert item == expected[len(read)]
+        read.append(item)
+        if len(read) == leaves_at:
+            return
+    assert read == expected

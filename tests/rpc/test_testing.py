@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from onerack import rpc
 from onerack.errors import UsageError
 from onerack.rpc.testing import CALM, ROUGH, Faults, Violation, World, prove, rpc_sim, tell
 from onerack.sim import pytest_plugin
-from tests.rpc.simulated import Account, Bank, Tally, TallyServer, in_turns
+from tests.rpc.simulated import Account, Bank, Feed, FeedServer, Tally, TallyServer, in_turns, upto
 
 ROOT = Path(__file__).parents[2]
 
@@ -358,32 +358,6 @@ def test_options_of_the_scenario_reach_the_client() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ every kind of method
-
-
-class Feed(Protocol):
-    """Streams and attachments."""
-
-    def count(self, upto: int) -> AsyncIterator[int]: ...
-    async def total(self, numbers: AsyncIterator[int]) -> int: ...
-    async def echo(self, body: rpc.Attachment) -> tuple[int, rpc.Attachment]: ...
-
-
-class FeedServer:
-    async def count(self, upto: int) -> AsyncIterator[int]:
-        for number in range(upto):
-            yield number
-            await asyncio.sleep(0.001)
-
-    async def total(self, numbers: AsyncIterator[int]) -> int:
-        return sum([number async for number in numbers])
-
-    async def echo(self, body: rpc.Attachment) -> tuple[int, rpc.Attachment]:
-        return len(body), body
-
-
-async def upto(count: int) -> AsyncIterator[int]:
-    for number in range(count):
-        yield number
 
 
 def test_streams_and_attachments_pass_and_break_as_they_do_outside() -> None:
