@@ -23,7 +23,7 @@ from onerack.mapreduce.shuffle import groups, merge, runs, windows
 from onerack.mapreduce.shuffle.arrays import cut_rows, key_order, lower_bound, upper_bound
 from onerack.mapreduce.shuffle.collector import Collector
 from onerack.mapreduce.shuffle.format import SectionUnreadable
-from onerack.mapreduce.shuffle.merge import fold_partition, group_partition
+from onerack.mapreduce.shuffle.merge import _Ranges, fold_partition, group_partition
 from onerack.mapreduce.values import decode_values, encode_values
 from tests.mapreduce.shuffling import ROOMY, TIGHT, Pair, flat, folded, grouped, shuffled
 
@@ -197,6 +197,23 @@ def test_distinct_keys_beyond_memory_are_folded_range_by_range(
     tight = flat(folded(tmp_path, maps, reduce, memory_bytes=TIGHT))
     assert len(scattered) >= 3, "ranges that are still too large are scattered again"
     assert tight == roomy
+
+
+@pytest.mark.parametrize(("values", "scattered"), [((1, 2), False), (("", "x"), True), (((), (1,)), True)])
+def test_values_that_are_no_numbers_are_given_the_room_of_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: tuple[Any, Any], scattered: bool
+) -> None:
+    made: list[_Ranges] = []
+
+    def make(*arguments: Any) -> _Ranges:
+        made.append(_Ranges(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(merge, "_Ranges", make)
+    maps = [[(f"key {number}", value) for number in range(20_000)] for value in values]
+    found = flat(folded(tmp_path, maps, "max", reducers=1, memory_bytes=merge._NATIVE_FACTOR << 20))
+    assert found == {f"key {number}".encode(): values[1] for number in range(20_000)}
+    assert bool(made) == scattered
 
 
 def test_a_single_key_too_large_is_not_scattered_for_ever(tmp_path: Path) -> None:

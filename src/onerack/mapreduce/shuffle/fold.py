@@ -11,7 +11,7 @@ overflow, or kinds mix, or the values are no numbers, the reducer's own loop tak
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from onerack.mapreduce.keys import one_array
 from onerack.mapreduce.reducers import Count, First, Max, Mean, Min, Reducer, Sum, TopK
 from onerack.mapreduce.shuffle.arrays import group_starts
 from onerack.mapreduce.values import decode_values, encode_values, unify
+
+NATIVE_KINDS: Final = ("int", "float")
+"""Values that are folded as arrays. (`first` looks at none.)"""
 
 
 class ColumnFold:
@@ -71,7 +74,7 @@ class ColumnFold:
 
     def _fold(self, keys: Array, kind: ValueKind, values: Array) -> Columns:
         assert self.kind is not None
-        if kind in ("int", "float"):
+        if kind in NATIVE_KINDS:
             native = fold_numbers(self.reduce, keys, values.to_numpy(zero_copy_only=False), self._accelerate)
             if native is not None:
                 return Columns(self.kind, native[0], kind, pa.array(native[1]))

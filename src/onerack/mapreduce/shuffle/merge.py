@@ -36,7 +36,7 @@ from onerack.mapreduce.shuffle.arrays import (
     take_rows,
     use_one_thread,
 )
-from onerack.mapreduce.shuffle.fold import ColumnFold, finish_states
+from onerack.mapreduce.shuffle.fold import NATIVE_KINDS, ColumnFold, finish_states
 from onerack.mapreduce.shuffle.format import ShuffleWriter
 from onerack.mapreduce.shuffle.gather import gather
 from onerack.mapreduce.shuffle.groups import group_partition, group_windows
@@ -49,7 +49,7 @@ _NATIVE: Final = (Sum, Count, Min, Max, First)
 _NATIVE_FACTOR: Final = 6
 """Joining, hashing and sorting columns takes so many times their bytes."""
 _LOOP_FACTOR: Final = 24
-"""The same for the reducers' own loops, whose states are Python objects."""
+"""The same for the reducers' own loops, whose states are Python objects: for what is no number, all but `first`."""
 _BYTES_MIN: Final = 128 << 10
 _BYTES_MAX: Final = 512 << 20
 _OUTPUT_BYTES: Final = 4 << 20
@@ -92,17 +92,22 @@ class _Folding:
     """One fold: in memory as long as the distinct keys fit, else range by range."""
 
     def __init__(self, reduce: Reducer, memory_bytes: int, files: ScratchFiles, accelerate: bool) -> None:
-        factor = _NATIVE_FACTOR if isinstance(reduce, _NATIVE) else _LOOP_FACTOR
         self._reduce = reduce
-        self._bytes_max = max(_BYTES_MIN, min(memory_bytes // factor, _BYTES_MAX))
+        self._memory_bytes = memory_bytes
+        self._limit(_NATIVE_FACTOR if isinstance(reduce, _NATIVE) else _LOOP_FACTOR)
         self._files = files
         self._accelerate = accelerate
+
+    def _limit(self, factor: int) -> None:
+        self._bytes_max = max(_BYTES_MIN, min(self._memory_bytes // factor, _BYTES_MAX))
 
     def results(self, runs: Iterator[SectionRun], sections: Sequence[Section]) -> Iterator[Columns]:
         fold = ColumnFold(self._reduce, accelerate=self._accelerate)
         ranges: _Ranges | None = None
         try:
             for columns in (columns for _, run in runs for columns in run.columns()):
+                if columns.value_kind not in NATIVE_KINDS and not isinstance(self._reduce, First):
+                    self._limit(_LOOP_FACTOR)
                 if ranges is not None:
                     ranges.add(columns)
                     continue
