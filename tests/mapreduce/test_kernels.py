@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onerack.mapreduce.kernels import available, crc32_of, fold_sum, sort_order
 from onerack.mapreduce.kernels.buffers import bytes_list, list_array, rows_of
+from onerack.mapreduce.kernels.finding import hits_in
 from onerack.mapreduce.kernels.folding import number_keys
 from onerack.mapreduce.kernels.postings import posting_table
 from onerack.mapreduce.kernels.words import word_table
@@ -227,3 +230,11 @@ def test_buffers_of_empty_and_sliced_arrays() -> None:
     assert bytes_list(binary([b"a", b"", b"bc"]).slice(1)) == [b"", b"bc"]
     assert bytes_list(pa.array([b"large"], pa.large_binary())) == [b"large"]
     assert list_array(np.array([0, 2, 2]), pa.array([7, 8])).to_pylist() == [[7, 8], []]
+
+
+@given(st.text("ab\n", max_size=60), st.text("ab", min_size=1, max_size=7), st.integers(0, 60))
+def test_finding_gives_what_find_gives(text: str, wanted: str, size: int) -> None:
+    data, string = text.encode(), wanted.encode()
+    size = min(size, len(data))
+    next_hit = hits_in(data, size, string)
+    assert [next_hit(at) for at in range(size + 1)] == [data.find(string, at, size) for at in range(size + 1)]

@@ -24,7 +24,7 @@ from onerack.mapreduce.messages import Fragment
 LINE_BYTES_MAX: Final = GIB
 """No column holds more, so a longer line could not be shuffled; most likely it is no text."""
 MAPPED_BYTES_MIN: Final = 1024 * 1024
-"""Below it, reading is cheaper than mapping."""
+"""Below it, reading is cheaper than mapping: fragments, and blocks of them."""
 _WINDOW_BYTES: Final = 64 * 1024
 _SLACK_BYTES: Final = 4096
 """Read beyond a fragment's end, in the hope that its last line ends there."""
@@ -55,6 +55,12 @@ def first_line(source: Source, position: int, stop: int) -> int:
 
 def range_chunks(source: Source, fragment: Fragment, chunk_bytes: int) -> Iterator[Chunk]:
     """The lines that start in the fragment. Requires: an encoding whose files may be cut."""
+    for offset, data, end in range_blocks(source, fragment, chunk_bytes):
+        yield Chunk(offset, data[:end])
+
+
+def range_blocks(source: Source, fragment: Fragment, chunk_bytes: int) -> Iterator[tuple[int, bytes, int]]:
+    """The same, not copied: offset, what was read from there on, and where in it the chunk ends."""
     stop = fragment.start + fragment.length
     position = first_line(source, fragment.start, stop)
     size = 0
@@ -71,7 +77,7 @@ def range_chunks(source: Source, fragment: Fragment, chunk_bytes: int) -> Iterat
             continue
         size = 0
         source.consumed += end
-        yield Chunk(position, data[:end])
+        yield position, data, end
         position += end
 
 

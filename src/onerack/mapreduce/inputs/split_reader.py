@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from onerack.errors import UsageError
-from onerack.mapreduce.inputs.chunks import MAPPED_BYTES_MIN, Chunk, mapped_blocks, range_chunks, stream_chunks
+from onerack.mapreduce.inputs.chunks import (
+    MAPPED_BYTES_MIN,
+    Chunk,
+    mapped_blocks,
+    range_blocks,
+    range_chunks,
+    stream_chunks,
+)
 from onerack.mapreduce.inputs.compression import compression_of, decompressed
 from onerack.mapreduce.inputs.lines import LineCodec
 from onerack.mapreduce.inputs.records import (
@@ -137,11 +144,14 @@ class SplitReader(ABC):
     def line_blocks(
         self, source: Source, fragment: Fragment, codec: LineCodec, block_bytes: int
     ) -> Iterator[ByteBlock]:
-        """The fragment's lines as bytes: views of the mapped file where there is one."""
-        whole = self.is_whole(fragment, codec)
-        if not whole and isinstance(source, LocalSource) and fragment.length >= MAPPED_BYTES_MIN:
-            for offset, view in mapped_blocks(source, fragment, block_bytes):
-                yield ByteBlock(fragment.path, offset, view)
+        """The fragment's lines as bytes: views of what was read, or of the mapped file."""
+        if isinstance(source, LocalSource) and not self.is_whole(fragment, codec):
+            if min(fragment.length, block_bytes) >= MAPPED_BYTES_MIN:
+                for offset, view in mapped_blocks(source, fragment, block_bytes):
+                    yield ByteBlock(fragment.path, offset, view)
+            else:
+                for offset, content, end in range_blocks(source, fragment, block_bytes):
+                    yield ByteBlock(fragment.path, offset, memoryview(content)[:end])
             return
         for offset, data in self.chunks(source, fragment, codec, block_bytes):
             yield ByteBlock(fragment.path, offset, data)

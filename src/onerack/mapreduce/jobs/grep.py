@@ -1,8 +1,8 @@
 """grep PATTERN: the lines in which a regular expression is found, as they are, in the order of the input.
 
 The idea: no line is cut out unless it may match. When every match must contain a fixed string (literals.py), blocks
-are scanned for it with `bytes.find`, and only the lines around hits meet the regular expression; else
-the expression itself searches the block, if it cannot stray over the end of a line; else every line is tried.
+are scanned for it, and only the lines around hits meet the regular expression; else the expression itself searches
+the block, if it cannot stray over the end of a line; else every line is tried.
 
 The rule: a line matches if the expression (Python's `re`, on bytes) is found in the line without its line end
 (newline, or CR and newline). Each way of searching gives the same lines; a line that lacks its newline gets one.
@@ -12,16 +12,14 @@ Source: Dean & Ghemawat, OSDI 2004, sections 2.3 and 5.2.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterator
-from mmap import mmap
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from onerack.mapreduce.context import TaskContext
-from onerack.mapreduce.inputs.sources import local_path
-from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, TextBlock, text_blocks
+from onerack.mapreduce.jobs.door import BuiltinJob, Out, Reader, text_blocks
 from onerack.mapreduce.jobs.literals import required_literal, stays_in_line
+from onerack.mapreduce.kernels.finding import NextHit, hits_in
 
 _BLOCK_BYTES = 1 << 19
 """So much is searched at once: it stays in the cache."""
@@ -69,18 +67,14 @@ class Grep(BuiltinJob):
 
     def map_split(self, reader: Reader, out: Out, context: TaskContext) -> None:
         """The same as `map`, for a whole split."""
-        blocks = _Blocks()
-        try:
-            for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):
-                rows = self._write_matching(blocks.read(block), out)
-                context.count("lines found", rows)
-        finally:
-            blocks.close()
+        for block in text_blocks(reader, context, _BLOCK_BYTES, count=False):
+            rows = self._write_matching(_content(block.data), len(block.data), out)
+            context.count("lines found", rows)
 
-    def _write_matching(self, data: bytes, out: Out) -> int:
-        """Writes the matching lines of a block; returns how many they are."""
-        matching = self._matching(data)
-        found = [data[start:end] for start, end in (_gaps(data, matching) if self._inverted else matching)]
+    def _write_matching(self, data: bytes, size: int, out: Out) -> int:
+        """Writes the matching lines of a block, the first `size` bytes; returns how many they are."""
+        matching = self._matching(data, size)
+        found = [data[start:end] for start, end in (_gaps(size, matching) if self._inverted else matching)]
         if not found:
             return 0
         rows = sum(map(_count_lines, found)) if self._inverted else len(found)
@@ -89,27 +83,26 @@ class Grep(BuiltinJob):
         out.write_raw(b"".join(found), rows)
         return rows
 
-    def _matching(self, data: bytes) -> Stretches:
+    def _matching(self, data: bytes, size: int) -> Stretches:
         """The lines in which the expression is found, one by one."""
         if self._literal.string:
-            literal, searched = self._literal.string, data.lower() if self._literal.folded else data
-            return self._checked(data, lambda position: searched.find(literal, position))
+            searched = data.lower() if self._literal.folded else data
+            return self._checked(data, size, hits_in(searched, size, self._literal.string))
         if self._is_local:
             search = self._expression.search
-            return self._checked(data, lambda position: _start(search(data, position)))
-        return self._each(data)
+            return self._checked(data, size, lambda position: _start(search(data, position, size)))
+        return self._each(data[:size])
 
-    def _checked(self, data: bytes, next_hit: Callable[[int], int]) -> Stretches:
+    def _checked(self, data: bytes, size: int, next_hit: NextHit) -> Stretches:
         """The lines around hits, those in which the expression is found."""
         search = None if self._is_literal else self._expression.search
         hit = next_hit(0)
         while hit >= 0:
             start = data.rfind(b"\n", 0, hit) + 1
-            newline = data.find(b"\n", hit)
-            end = newline + 1 or len(data)
+            end = data.find(b"\n", hit, size) + 1 or size
             if search is None or search(_without_end(data[start:end])):
                 yield start, end
-            hit = next_hit(end) if end < len(data) else -1
+            hit = next_hit(end) if end < size else -1
 
     def _each(self, data: bytes) -> Stretches:
         """Every line, tried."""
@@ -122,33 +115,9 @@ class Grep(BuiltinJob):
             start = end
 
 
-class _Blocks:
-    """Blocks as `bytes`, whose `find` is the fast one.
-
-    A block of a mapped file is read with a system call: that costs half of what the page faults of touching the
-    mapping would.
-    """
-
-    def __init__(self) -> None:
-        self._path = ""
-        self._descriptor = -1
-
-    def read(self, block: TextBlock) -> bytes:
-        """The block's bytes."""
-        if not isinstance(getattr(block.data, "obj", None), mmap):
-            return bytes(block.data)
-        if block.path != self._path:
-            self.close()
-            self._path = block.path
-            self._descriptor = os.open(local_path(block.path), os.O_RDONLY | os.O_CLOEXEC)
-        content = os.pread(self._descriptor, len(block.data), block.offset)
-        # A short read is no end of the file, which was mapped a moment ago; then the mapping has the bytes.
-        return content if len(content) == len(block.data) else bytes(block.data)
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+def _content(data: bytes | memoryview) -> bytes:
+    """The `bytes` behind a block, whose `find` is the fast one. A block that was read is the beginning of them."""
+    return data.obj if isinstance(data, memoryview) and isinstance(data.obj, bytes) else bytes(data)
 
 
 def _start(match: re.Match[bytes] | None) -> int:
@@ -173,12 +142,12 @@ def _count_lines(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n"))
 
 
-def _gaps(data: bytes, matching: Stretches) -> Stretches:
-    """What lies between the matching lines."""
+def _gaps(size: int, matching: Stretches) -> Stretches:
+    """What lies between the matching lines of a block."""
     position = 0
     for start, end in matching:
         if position < start:
             yield position, start
         position = end
-    if position < len(data):
-        yield position, len(data)
+    if position < size:
+        yield position, size
