@@ -21,10 +21,11 @@ from onerack.errors import CallError
 from onerack.rpc import channel, server
 from onerack.rpc.core import client as client_core
 from onerack.rpc.core.client import ClientCore
+from onerack.rpc.core.runs import Executed
 from onerack.rpc.core.server import ServerCore
-from onerack.rpc.core.sessions import Session, Sessions
+from onerack.rpc.core.sessions import Reply, Session, Sessions
 from onerack.rpc.durable.host import Machine
-from onerack.rpc.messages import Request, Response, SessionOpened
+from onerack.rpc.messages import Request, Response, SessionOpened, Status
 from onerack.rpc.testing import Faults, Violation, World, every_crash_point, prove, tell
 from onerack.runtime.env import AppendFile, Disk
 from onerack.sim.rpc_world.lives import current_life
@@ -333,3 +334,30 @@ def test_a_client_that_takes_a_reboot_for_a_proof_that_nothing_ran(monkeypatch: 
     monkeypatch.setattr(client_core._Open, "may_have_run", property(lambda self: False))
     words = "executed 2 times over all lives|its caller is told NotExecuted|after its caller was told NotExecuted"
     found(tally("add", CALLS), words, STORM_ON_TCP)
+
+
+class BlamesAll(ServerCore):
+    """Answers the next call with the error of the one before."""
+
+    before: Reply | None = None
+
+    def on_executed(self, message: Executed, sender: str, now: float) -> None:
+        before, self.before = self.before, message.reply
+        if before is not None and before.status == message.reply.status == Status.FAILED:
+            message = Executed(message.execution, before)
+        super().on_executed(message, sender, now)
+
+
+class Moody(TallyServer):
+    def put(self, key: int) -> int:
+        raise (ValueError if key % 2 else LookupError)(f"{key} is not to my liking")
+
+
+def test_a_server_that_answers_with_the_error_of_another_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(world: World) -> None:
+        world.serve(Tally, Moody)
+        counter = await world.connect(Tally)
+        await in_turns(counter.put, CALLS)
+
+    monkeypatch.setattr(server, "ServerCore", BlamesAll)
+    found(scenario, r"Tally\.put: not the error of this call: Tally\.put raised", LOSSY)

@@ -14,7 +14,7 @@ import pytest
 
 from onerack.rpc.testing import CALM, Faults, Report, every_crash_point, prove
 from onerack.sim.rpc_world.seed import Circumstances, run
-from tests.rpc.simulated import CLIENTS, STORM, STORM_ON_TCP, tally, transfers
+from tests.rpc.simulated import CLIENTS, STORM, STORM_ON_TCP, everything, streams, tally, transfers
 
 CALLS = 60
 """By each client in one seed."""
@@ -70,6 +70,37 @@ def test_a_mode_keeps_its_promise_in_worlds_of_many_kinds(mode: str) -> None:
         client_crashes=2, fsync_failures=2, restart_s=40.0,
     )  # fmt: skip
     prove(SCENARIOS[mode], seeds=SOAK_SEEDS, faults=faults)
+
+
+# ------------------------------------------------------------------------------------------------ everything at once
+
+WILD_ON_TCP = Faults(slow=0.02, breaks=4, cuts=1, restarts=1, server_crashes=1, client_crashes=1)
+WILD = Faults(
+    drop=0.25, duplicate=0.25, reorder=True, slow=0.08, late_s=30.0, breaks=6, cuts=3, cut_s=15.0, server_crashes=4,
+    client_crashes=2, fsync_failures=1, restarts=2, restart_s=4.0,
+)  # fmt: skip
+
+
+def test_deadlines_cancellations_small_windows_and_other_modes_break_no_promise() -> None:
+    report = prove(everything(30), seeds=12, faults=WILD)
+    for outcome in ("OK", "ApplicationError", "NotExecuted", "Unknown", "open"):
+        assert report.outcomes[outcome] > 10
+
+
+def test_streams_break_no_promise() -> None:
+    report = prove(streams(12), seeds=4, faults=WILD_ON_TCP)
+    assert report.outcomes["OK"] > 20
+
+
+@pytest.mark.soak
+def test_everything_for_long() -> None:
+    prove(everything(30), seeds=range(100, 1100), faults=WILD)
+    prove(everything(30), seeds=range(100, 400), faults=WILD_ON_TCP)
+
+
+@pytest.mark.soak
+def test_streams_for_long() -> None:
+    prove(streams(12), seeds=range(100, 300), faults=WILD_ON_TCP)
 
 
 # ------------------------------------------------------------------------------------------------ every point

@@ -51,6 +51,8 @@ class Judge:
         if call.error is not None:
             if call.error.executed is False and self.count(call):
                 self._object(call, f"its caller is told {call.outcome}")
+            elif isinstance(call.error, ApplicationError) and not _is_its_error(call, call.error):
+                self._ground.fail(f"{call.method}: not the error of this call: {call.error}", call=call.number)
             return
         if not any(run.ended for run in call.runs):
             self._object(call, "its caller is told OK")
@@ -94,3 +96,8 @@ class Judge:
         count = self.count(call)
         times = {0: "was not executed", 1: "was executed once"}.get(count, f"was executed {count} times")
         self._ground.fail(f"{call.method} {times}, but {but}", call=call.number)
+
+
+def _is_its_error(call: Call, error: ApplicationError) -> bool:
+    """Whether a handler that ran for this call raised it. What has no type comes from the server itself."""
+    return not error.type or any(run.error.startswith(f"{error.type}: ") for run in call.runs)
