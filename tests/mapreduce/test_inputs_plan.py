@@ -204,6 +204,7 @@ def test_formats_that_make_no_sense_are_refused(tree: Path) -> None:
         (InputFormat("fixed"), "needs record_bytes"),
         (InputFormat(encoding="klingon"), "klingon"),
         (InputFormat("csv", options={"sep": ","}), "no option 'sep'"),
+        (InputFormat("parquet", options={"columns": {1: 2}}), "options that no format takes"),  # type: ignore[dict-item]
     ]:
         with pytest.raises(UsageError, match=message):
             small_plan(tree, format=format)

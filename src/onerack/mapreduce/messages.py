@@ -11,7 +11,7 @@ Source: Dean & Ghemawat, "MapReduce: Simplified Data Processing on Large Cluster
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ from onerack.config import MapReduceConfig
 
 TaskKind = Literal["map", "reduce"]
 TaskState = Literal["idle", "in_progress", "completed"]
+Option = str | int | bool | list[str] | None
 
 
 class AttemptId(msgspec.Struct, frozen=True, order=True):
@@ -72,7 +73,7 @@ class InputFormat(msgspec.Struct, frozen=True):
     compression: Literal["infer", "none", "gzip", "bz2", "xz", "zstd"] = "infer"
     record_bytes: int = 0
     """`fixed` only: the size of a record."""
-    options: dict[str, Any] = {}
+    options: dict[str, Option] = {}
     """`csv`: delimiter, quotechar, header (true), columns, newlines_in_values (true: a file is one split).
     `parquet`: columns."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -47,7 +47,7 @@ class CsvReader(LineReader):
         options = format.options
         self._dialect = {"delimiter": options.get("delimiter", ","), "quotechar": options.get("quotechar", '"')}
         self._has_header = bool(options.get("header", True))
-        self._columns: Sequence[str] | None = options.get("columns")
+        self._columns = cast("Sequence[str] | None", options.get("columns"))  # `check_options` has looked at it
 
     def is_whole(self, fragment: Fragment, codec: LineCodec) -> bool:
         return not may_be_cut(self.format) or super().is_whole(fragment, codec)

@@ -10,7 +10,7 @@ The rule: a file whose row groups are larger than a split gives some splits with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -84,7 +84,7 @@ class ParquetReader(SplitReader):
             raise InputError(source.path, f"is no readable Parquet file: {error}") from error
 
     def _columns(self, file: Any, path: str) -> list[str] | None:
-        wanted: list[str] | None = self.format.options.get("columns")
+        wanted = cast("list[str] | None", self.format.options.get("columns"))
         missing = [name for name in wanted or () if name not in file.schema_arrow.names]
         if missing:
             raise InputError(path, f"has no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}")

@@ -24,7 +24,7 @@ from onerack.mapreduce.inputs.compression import compression_of
 from onerack.mapreduce.inputs.csv_rows import check_options, may_be_cut
 from onerack.mapreduce.inputs.lines import line_codec
 from onerack.mapreduce.inputs.listing import Found, list_files
-from onerack.mapreduce.messages import Fragment, InputFormat, Split
+from onerack.mapreduce.messages import Fragment, InputFormat, Option, Split
 
 _SPLITS_PER_SLOT_MIN = MapReduceConfig().splits_per_slot_min
 _CUT_BYTES_MIN = MIB
@@ -68,6 +68,10 @@ def check_format(format: InputFormat) -> None:
         raise UsageError("input format 'fixed' needs record_bytes: the size of one record, at least 1")
     if format.name == "csv":
         check_options(format)
+    try:
+        msgspec.convert(format.options, dict[str, Option])
+    except msgspec.ValidationError as error:
+        raise UsageError(f"input format {format.name!r} has options that no format takes: {error}") from None
     if format.name in ("text", "jsonl", "csv", "file"):
         line_codec(format.encoding, format.errors)
 
