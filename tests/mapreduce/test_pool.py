@@ -117,6 +117,62 @@ def test_a_worker_in_a_long_c_call_is_silent_and_not_dead(
     assert result.retries == 0
 
 
+def test_a_worker_whose_code_closes_descriptors_is_lost_and_replaced(
+    books: Path, tmp_path: Path, word_counts: dict[str, int]
+) -> None:
+    def sabotage() -> None:
+        import os
+        import time
+
+        os.closerange(3, 1000)
+        time.sleep(1000)
+
+    result = count_words(books, tmp_path / "out", sabotage)
+
+    assert dict(result.rows()) == word_counts
+    assert repeated_tasks(result) == ["m2"]
+
+
+def test_a_worker_whose_code_writes_to_its_connection_is_lost_with_a_verdict(books: Path, tmp_path: Path) -> None:
+    def words(key: Any, line: str) -> Pairs:
+        import contextlib
+        import os
+        import time
+
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket"):
+                    os.write(descriptor, b"\xff" * 64)
+        time.sleep(1000)
+        yield line, 1
+
+    config = msgspec.structs.replace(HASTY, losses_max=1)
+    with pytest.raises(JobFailed, match="out of reach: its connection has ended: the peer broke the protocol"):
+        run(map=words, reduce="sum", input=str(books), output=str(tmp_path / "out"), split_size=64, config=config)
+
+
+def test_a_worker_without_any_memory_left_goes_on_speaking(
+    books: Path, tmp_path: Path, word_counts: dict[str, int]
+) -> None:
+    def sabotage() -> None:
+        import time
+
+        hoard: list[Any] = []
+        for size in (1 << 26, 1 << 20, 1 << 12, 64):
+            try:
+                while True:
+                    hoard.append(bytes(size))
+            except MemoryError:
+                pass
+        time.sleep(0.7)  # Several heartbeats are due in that time.
+        hoard.clear()
+
+    result = count_words(books, tmp_path / "out", sabotage, memory="128MB", config=HASTY)
+
+    assert dict(result.rows()) == word_counts
+    assert (result.retries, result.workers_lost) == (0, 0)
+
+
 def test_a_hanging_task_is_killed_at_its_stall_deadline(
     books: Path, tmp_path: Path, word_counts: dict[str, int]
 ) -> None:

@@ -16,11 +16,11 @@ import pytest
 from onerack.codec import encode_frame
 from onerack.config import MIB
 from onerack.errors import ProtocolError
-from onerack.mapreduce.messages import AttemptFailed, AttemptId, FromWorker, MapCompleted
+from onerack.mapreduce.messages import AttemptId
 from onerack.mapreduce.worker import death, limits
 from onerack.mapreduce.worker.channel import Channel
-from onerack.mapreduce.worker.main import AttemptLog, Worker
-from onerack.mapreduce.worker.orders import Exited, Fork, Forked, FromNursery, Kill, Stop, ToNursery
+from onerack.mapreduce.worker.main import AttemptLog
+from onerack.mapreduce.worker.orders import EXIT_ORPHAN, Exited, Fork, Forked, FromNursery, Kill, Stop, ToNursery
 
 Ends = tuple[Channel[FromNursery], Channel[ToNursery]]
 
@@ -197,6 +197,10 @@ def test_a_signal_is_named_also_one_without_a_name() -> None:
     assert "signal 63" in described(63)[1]
 
 
+def test_a_worker_that_has_lost_its_connection_is_not_said_to_have_exited() -> None:
+    assert described(EXIT_ORPHAN << 8)[0] == "lost"
+
+
 def test_a_plain_sigkill_is_not_called_a_lack_of_memory() -> None:
     assert described(signal.SIGKILL, memory_bytes_max=99 * MIB)[0] == "killed"
     assert described(signal.SIGKILL, killed_by_kernel=True)[0] == "memory"
@@ -232,17 +236,3 @@ def test_a_log_that_user_code_has_removed_is_no_error(tmp_path: Path) -> None:
     log.close()
 
     assert list((tmp_path / "logs").iterdir()) == []
-
-
-def test_a_report_that_cannot_be_sent_is_a_failure_that_says_so() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        worker = Worker(theirs, Fork("w1", "", 1.0))
-        attempt = AttemptId("j", "map", 0, 1)
-        worker._report(attempt, MapCompleted("w1", attempt, (), counters={"huge": 1 << 80}))
-
-        report = Channel[AttemptFailed](ours, FromWorker).receive()
-
-    assert isinstance(report, AttemptFailed)
-    assert report.failure.final
-    assert "cannot be sent" in report.failure.message

@@ -1,16 +1,16 @@
 """The pool: the parent's side of its worker processes.
 
-The idea: a worker is a socket, a process id and what was last heard from it. The pool starts the nursery, has workers
-forked, hands their messages on, and turns every end of a process into one `WorkerLost` that says how it came. It
-watches three things that no message can tell: silence, memory, and the nursery itself.
+The idea: a worker is a name, a process id and what was last heard from it; what is said to and fro passes the front
+desk (front_desk.py). The pool starts the nursery, has workers forked, hands their messages on, and turns every end of a
+process into one `WorkerLost` that says how it came. It watches three things that no message can tell: silence, memory,
+and the nursery itself.
 
 The rules:
 - each process gets a new worker id, so that nothing said by a dead worker is ever taken for its successor's word;
 - a worker that ends is replaced at once, while the pool is wanted;
 - a worker that is silent because its user code sits in one long C call (which holds the interpreter's lock, so that
-  the heartbeat thread cannot run) is not dead while it uses processor time: the pool says the heartbeat for it, as
-  one that has not moved, and the stall deadline decides. One that uses none (stopped, lost) is killed after
-  `worker_timeout_s`.
+  its speaker cannot run) is not dead while it uses processor time: the pool says the heartbeat for it, as one that has
+  not moved, and the stall deadline decides. One that uses none (stopped, lost) is killed after `worker_timeout_s`.
 
 Everything here belongs to the event loop's thread.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +27,14 @@ from typing import Any
 
 import msgspec
 
-from onerack.codec import FrameDecoder, encode_frame
 from onerack.config import MapReduceConfig
-from onerack.errors import NotExecuted, OnerackError, ProtocolError
+from onerack.errors import NotExecuted, OnerackError
+from onerack.mapreduce.front_desk import FrontDesk
 from onerack.mapreduce.messages import (
     AttemptId,
     Failure,
     FromWorker,
     Heartbeat,
-    LoadJob,
     RecordAt,
     Register,
     RunMap,
@@ -45,7 +45,7 @@ from onerack.mapreduce.messages import (
 )
 from onerack.mapreduce.nursery_process import NurseryProcess
 from onerack.mapreduce.worker import death, limits
-from onerack.mapreduce.worker.orders import Compile, Exited, Fork, Forked, Kill
+from onerack.mapreduce.worker.orders import EXIT_ORPHAN, Compile, Exited, Fork, Forked, Kill
 from onerack.mapreduce.worker.probe import read_position
 
 _NURSERIES_MAX = 5
@@ -53,13 +53,13 @@ _NURSERIES_MAX = 5
 _STILLBORN_MAX = 5
 """So many workers in a row that end before they have registered: something is wrong with all of them."""
 _ENDING_S = 1.0
-"""How long a process may take to end after it closed its channel."""
+"""How long a process may take to end after its connection has."""
 
 
-class Worker(asyncio.Protocol):
-    """One worker process: its connection, and what is known of it."""
+class Worker:
+    """One worker process: what is known of it."""
 
-    def __init__(self, name: str, pool: Pool, position_path: str, connection: socket.socket) -> None:
+    def __init__(self, name: str, position_path: str, now: float) -> None:
         self.name = name
         self.position_path = position_path
         self.pid = 0
@@ -68,40 +68,10 @@ class Worker(asyncio.Protocol):
         self.tracked = False
         self.verdict: Failure | None = None
         """Why the pool has had it killed; it is as good as dead then."""
-        self.heard_at = pool.now()
+        self.out_of_reach: Failure | None = None
+        """Why its connection has ended, once it has."""
+        self.heard_at = now
         self.ticks = 0
-        self.transport: asyncio.Transport | None = None
-        self.connecting: asyncio.Task[None] | None = None
-        """Held here, because the loop itself holds its tasks only weakly."""
-        self._pool = pool
-        self._connection = connection
-        self._frames = FrameDecoder()
-
-    async def connect(self) -> None:
-        await asyncio.get_running_loop().create_connection(lambda: self, sock=self._connection)
-
-    def close(self) -> None:
-        """An idle worker ends by itself at the end of its stream."""
-        if self.transport is not None:
-            self.transport.abort()
-        else:
-            self._connection.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for payload in self._frames.feed(data):
-                self._pool.heard(self, payload)
-        except (ProtocolError, msgspec.DecodeError) as error:
-            self._pool.kill(self.name, Failure("lost", f"the worker sent what is no message ({error})"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The process is ending, and the nursery will tell how; or it lives on without a channel, and is of no use."""
-        verdict = Failure("lost", "the worker closed its channel; does user code close descriptors?")
-        asyncio.get_running_loop().call_later(_ENDING_S, self._pool.kill, self.name, verdict)
 
 
 class Pool:
@@ -130,9 +100,7 @@ class Pool:
         self._memory_limit_bytes = config.memory_bytes
         self._baseline_bytes = 0
         self._kernel_kills = death.kernel_kills()
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
-        self._load_frame: tuple[str, bytes] = ("", b"")
+        self._desk = FrontDesk(self._heard, self._disconnected)
         self._quiet = asyncio.Event()
         self._adopt(nursery)
         self._watching = self._loop.create_task(self._watch())
@@ -164,12 +132,12 @@ class Pool:
     def send(self, name: str, message: ToWorker) -> None:
         """To a worker; a message to one that is gone is lost, as its sender must expect of any message."""
         worker = self._workers.get(name)
-        if worker is None or worker.transport is None or worker.verdict is not None:
+        if worker is None or worker.verdict is not None:
             return
         if isinstance(message, RunMap | RunReduce):
             worker.running = message.attempt
             worker.tracked = message.tracked
-        worker.transport.write(self._frame(message))
+        self._desk.order(name, message)
 
     def kill(self, name: str, verdict: Failure) -> None:
         """Ends a worker's process group; `WorkerLost` with `verdict` follows when it has ended."""
@@ -194,25 +162,25 @@ class Pool:
             self._quiet.clear()
             await self._quiet.wait()
 
-    def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Ends all workers and the nursery; blocks until they have ended."""
         self._watching.cancel()
         self._wanted = 0
         if self._nursery.channel.connection.fileno() >= 0:
             self._loop.remove_reader(self._nursery.channel.connection)
-        for worker in self._workers.values():
-            worker.close()
+        for name in self._workers:
+            self._desk.show_out(name)
         self._nursery.stop(grace_s, self._processes())
         self._workers.clear()
+        await self._desk.close()
 
     def _processes(self) -> list[int]:
         return [worker.pid for worker in self._workers.values() if worker.pid]
 
     # ------------------------------------------------------------------------------------------ workers
 
-    def heard(self, worker: Worker, payload: bytes) -> None:
-        """A frame from a worker."""
-        message = self._decoder.decode(payload)
+    def _heard(self, name: str, message: FromWorker) -> None:
+        worker = self._workers[name]
         worker.heard_at = self.now()
         if isinstance(message, Register):
             worker.registered = message
@@ -221,6 +189,12 @@ class Pool:
             worker.running = None
         if worker.verdict is None:
             self._deliver(message, worker.name)
+
+    def _disconnected(self, name: str, reason: str) -> None:
+        """The process is ending, and the nursery will tell how; or it lives on unheard, and is of no use."""
+        words = f"the worker is out of reach: {reason}; does user code close or use descriptors that are not its own?"
+        verdict = self._workers[name].out_of_reach = Failure("lost", words)
+        self._loop.call_later(_ENDING_S, self.kill, name, verdict)
 
     def _replenish(self) -> None:
         alive = sum(worker.verdict is None for worker in self._workers.values())
@@ -231,25 +205,16 @@ class Pool:
         self._born += 1
         name = f"w{self._born}"
         ours, theirs = socket.socketpair()
-        worker = Worker(name, self, str(self._directory / f"{name}.position"), ours)
-        self._workers[name] = worker
+        worker = self._workers[name] = Worker(name, str(self._directory / f"{name}.position"), self.now())
+        self._desk.seat(name, ours)
         fork = Fork(name, worker.position_path, self._config.heartbeat_interval_s)
         with theirs:
             self._order(fork, theirs.fileno())
-        worker.connecting = self._loop.create_task(worker.connect())
-
-    def _frame(self, message: ToWorker) -> bytes:
-        """Encoded for the wire. A job's spec may hold 100,000 fragments and goes to every worker: encoded once."""
-        if not isinstance(message, LoadJob):
-            return encode_frame(self._encoder.encode(message))
-        if self._load_frame[0] != message.spec.job:
-            self._load_frame = (message.spec.job, encode_frame(self._encoder.encode(message)))
-        return self._load_frame[1]
 
     def _ended(self, worker: Worker, failure: Failure) -> None:
         """The one place where a worker leaves the pool."""
         del self._workers[worker.name]
-        worker.close()
+        self._desk.show_out(worker.name)
         if failure.record is None:
             failure = msgspec.structs.replace(failure, record=self._record_of(worker))
         Path(worker.position_path).unlink(missing_ok=True)
@@ -290,11 +255,13 @@ class Pool:
                     worker.pid = pid
                     self._baseline_bytes = self._baseline_bytes or limits.resident_bytes(self._nursery.pid)
                 case Exited(_, _, status, memory_bytes_max):
-                    self._ended(worker, worker.verdict or self._describe(status, memory_bytes_max))
+                    self._ended(worker, worker.verdict or self._describe(worker, status, memory_bytes_max))
         if not alive:
             self._nursery_lost()
 
-    def _describe(self, status: int, memory_bytes_max: int) -> Failure:
+    def _describe(self, worker: Worker, status: int, memory_bytes_max: int) -> Failure:
+        if os.waitstatus_to_exitcode(status) == EXIT_ORPHAN and worker.out_of_reach is not None:
+            return worker.out_of_reach
         kernel_kills = death.kernel_kills()
         killed_by_kernel = kernel_kills > self._kernel_kills
         self._kernel_kills = kernel_kills

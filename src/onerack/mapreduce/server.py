@@ -125,7 +125,7 @@ class EmbeddedRack:
         )
         self._started.set()
         await self._closing.wait()
-        self._pool.stop(self._grace_s)
+        await self._pool.stop(self._grace_s)
 
     async def _stage(self, spec: JobSpec, workers: int, show: Callable[[JobStatus], None]) -> JobEnded:
         if self._failure is not None:

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 from onerack.mapreduce.messages import Failure
+from onerack.mapreduce.worker.orders import EXIT_ORPHAN
 
 _SUSPICIOUS_FRACTION = 0.9
 """A worker that aborts with so much of its memory limit in use is taken to have died of it: libraries in C++ turn a
@@ -26,6 +27,8 @@ def describe(status: int, *, memory_bytes_max: int, memory_limit_bytes: int, kil
     """
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
+        if code == EXIT_ORPHAN:
+            return Failure("lost", "the worker lost its connection; does user code close descriptors?")
         return Failure("exit", f"the worker process ended with exit status {code}; user code must not end the process")
     number = os.WTERMSIG(status)
     name = signal_name(number)

@@ -1,13 +1,11 @@
 """A worker process: takes orders, runs tasks, says how they ended.
 
-The idea: two threads. The main thread waits for an order, runs it to its end, and waits again. The heartbeat thread
-says every `heartbeat_interval_s` that the worker lives and how far its task is. The socket is read by the main thread
-only; an order to stop needs no reading, because the pool kills the process.
+The idea: two threads. The main thread waits for an order, runs it to its end, and waits again. The speaker
+(speaker.py) has the connection to the parent; every `heartbeat_interval_s` it says that the worker lives and how far
+its task is. An order to stop needs no reading, because the pool kills the process.
 
-The rules:
-- what user code prints goes to the attempt's own file in the job's `logs`; what it reads from stdin is the end of file;
-- a report of a task's end is the last word about it: no heartbeat that names the attempt follows it;
-- a worker that cannot reach the parent any more ends at once, whatever its main thread is doing.
+The rule: what user code prints goes to the attempt's own file in the job's `logs`; what it reads from stdin is the end
+of file. What becomes of a worker that cannot reach its parent, and in which order things are said, is the speaker's.
 """
 
 from __future__ import annotations
@@ -19,9 +17,10 @@ import resource
 import signal
 import socket
 import sys
-import threading
 import traceback
 from pathlib import Path
+
+import msgspec
 
 from onerack.errors import ProtocolError, UsageError
 from onerack.mapreduce.loaded import LoadedJob
@@ -37,19 +36,15 @@ from onerack.mapreduce.messages import (
     Register,
     RunMap,
     RunReduce,
-    ToWorker,
 )
 from onerack.mapreduce.program import load
 from onerack.mapreduce.worker import limits
-from onerack.mapreduce.worker.channel import Channel
-from onerack.mapreduce.worker.orders import Fork
+from onerack.mapreduce.worker.desk import encoded
+from onerack.mapreduce.worker.orders import EXIT_DONE, Fork
 from onerack.mapreduce.worker.probe import Probe
 from onerack.mapreduce.worker.sample import run_sample
+from onerack.mapreduce.worker.speaker import Speaker
 from onerack.mapreduce.worker.task import run_map, run_reduce
-
-EXIT_DONE = 0
-EXIT_ORPHAN = 70
-"""The parent is gone, or sent what no parent sends."""
 
 _YOUNG_OBJECTS = 50_000
 """The cyclic collector looks at new objects after so many. A block of pairs makes 65,536 tuples that are all still
@@ -61,21 +56,17 @@ class Worker:
 
     def __init__(self, connection: socket.socket, order: Fork) -> None:
         self.name = order.worker
-        self._channel: Channel[ToWorker] = Channel(connection, ToWorker)
         self._probe = Probe(order.worker, order.position_path)
-        self._heartbeat_interval_s = order.heartbeat_interval_s
         self._baseline_bytes = limits.data_bytes()
         self._specs: dict[str, JobSpec] = {}
         self._jobs: dict[str, LoadedJob] = {}
-        self._running: AttemptId | None = None
         self._log: AttemptLog | None = None
-        self._reporting = threading.Lock()
+        self._speaker = Speaker(connection, self._heartbeat, order.heartbeat_interval_s)
 
     def run(self) -> int:
-        """Until the parent closes the channel. Returns the exit status."""
-        self._channel.send(Register(self.name, os.getpid(), socket.gethostname(), keeps_output=True))
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        while (order := self._channel.receive()) is not None:
+        """Until the parent closes the connection. Returns the exit status."""
+        self._speaker.start(Register(self.name, os.getpid(), socket.gethostname(), keeps_output=True))
+        while (order := self._speaker.orders.get()) is not None:
             match order:
                 case LoadJob(spec):
                     self._specs[spec.job] = spec
@@ -86,9 +77,8 @@ class Worker:
 
     def _execute(self, order: RunMap | RunReduce) -> None:
         spec = self._specs[order.attempt.job]
-        log = AttemptLog(spec.directory, order.attempt, spec.config.log_bytes_max)
-        with self._reporting:
-            self._running, self._log = order.attempt, log
+        self._log = log = AttemptLog(spec.directory, order.attempt, spec.config.log_bytes_max)
+        self._speaker.running = order.attempt
         try:
             report: FromWorker = self._attempt(spec, order)
         except BaseException as error:
@@ -97,20 +87,17 @@ class Worker:
                 self.name, order.attempt, Failure("exception", f"onerack failed: {error!r}", traceback.format_exc())
             )
         finally:
-            with self._reporting:
-                self._log = None
+            self._log = None
             log.close()
-        with self._reporting:
-            self._running = None
-            self._report(order.attempt, report)
+        self._speaker.report(self._sendable(order.attempt, report))
 
-    def _report(self, attempt: AttemptId, report: FromWorker) -> None:
+    def _sendable(self, attempt: AttemptId, report: FromWorker) -> msgspec.Raw:
         try:
-            self._channel.send(report)
+            return encoded(report)
         except (ProtocolError, OverflowError, UnicodeError) as error:
-            # Too long for a frame, or a counter beyond 64 bits: no other attempt will have less to say.
+            # Too long for a message, or a counter beyond 64 bits: no other attempt will have less to say.
             failure = Failure("program", f"what the task has to report cannot be sent: {error}", final=True)
-            self._channel.send(AttemptFailed(self.name, attempt, failure))
+            return encoded(AttemptFailed(self.name, attempt, failure))
 
     def _attempt(self, spec: JobSpec, order: RunMap | RunReduce) -> FromWorker:
         """Runs one attempt to its report. `run_map` and `run_reduce` turn every failure of user code into one."""
@@ -127,24 +114,14 @@ class Worker:
             return run_map(spec, job, order, self._probe)
         return run_reduce(spec, job, order, self._probe)
 
-    def _beat(self) -> None:
-        """The heartbeat thread."""
-        pause = threading.Event()
-        while True:
-            pause.wait(self._heartbeat_interval_s)
-            try:
-                with self._reporting:
-                    if self._log is not None:
-                        self._log.cut()
-                    running = self._running
-                    metrics = self._probe.metrics if running is not None else Metrics()
-                    record = self._probe.record if running is not None else None
-                    moved = self._probe.take_moved()
-                    self._channel.send(Heartbeat(self.name, running, metrics, moved=moved, record=record))
-            except MemoryError:
-                continue  # User code has taken all; it will be told so, or killed, and the beat goes on.
-            except OSError:
-                os._exit(EXIT_ORPHAN)
+    def _heartbeat(self) -> Heartbeat:
+        """How it goes. Called in the speaker's thread."""
+        if (log := self._log) is not None:
+            log.cut()
+        running = self._speaker.running
+        metrics = self._probe.metrics if running is not None else Metrics()
+        record = self._probe.record if running is not None else None
+        return Heartbeat(self.name, running, metrics, moved=self._probe.take_moved(), record=record)
 
 
 class AttemptLog:
@@ -160,7 +137,7 @@ class AttemptLog:
         self._redirect()
 
     def cut(self) -> None:
-        """Takes away what is too much. For any thread, at any time before `close`."""
+        """Takes away what is too much. For any thread, at any time; after `close` there is nothing to take."""
         try:
             if self._path.stat().st_size > self._bytes_max:
                 os.truncate(self._path, self._bytes_max)

@@ -27,8 +27,10 @@ from typing import NoReturn
 from onerack.mapreduce import kernels
 from onerack.mapreduce.worker import limits
 from onerack.mapreduce.worker.channel import Channel
+from onerack.mapreduce.worker.desk import Desk
 from onerack.mapreduce.worker.main import work
 from onerack.mapreduce.worker.orders import Compile, Exited, Fork, Forked, Kill, Stop, ToNursery
+from onerack.rpc.interface import interface_of
 
 PRELOADED = (
     "numpy",
@@ -180,6 +182,7 @@ def main(descriptor: int) -> NoReturn:
         signal.signal(interrupt, signal.SIG_IGN)
     limits.adopt_orphans()
     control = socket.socket(fileno=descriptor)
+    interface_of(Desk)  # Read once here, it is there in every worker.
     preload(PRELOADED)
     Nursery(control).run()
     # At once: taking numpy and pyarrow apart in order would only make the parent wait.

@@ -1,7 +1,8 @@
 """What the parent and the nursery say to each other about processes.
 
 The idea: the nursery (nursery.py) knows processes and nothing of jobs; these six nouns are all it ever hears or says.
-They never leave the machine: the channel is one end of a socket pair that the nursery is born with.
+They never leave the machine: the channel is one end of a socket pair that the nursery is born with. Beside them stand
+the exit statuses of a worker that ends by itself.
 
 The rule: a `Fork` comes with exactly one file descriptor, the new worker's own end of its socket to the parent, and
 descriptors arrive in the order of the `Fork`s.
@@ -10,6 +11,10 @@ descriptors arrive in the order of the `Fork`s.
 from __future__ import annotations
 
 import msgspec
+
+EXIT_DONE = 0
+EXIT_ORPHAN = 70
+"""A worker had lost its connection to the parent, or heard what no parent says."""
 
 
 class Compile(msgspec.Struct, frozen=True, tag="compile"):
