@@ -205,7 +205,7 @@ class TlsWire(asyncio.BufferedProtocol):
     """The protocol behind asyncio's TLS. It reads nothing until it is started."""
 
     # With TLS 1.3 a client thinks that it is connected before the server has looked at its certificate.
-    hint = "; it may not accept our certificate"
+    hint = "; it may want a certificate of ours, or not accept the one it got"
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
