@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -310,6 +311,30 @@ def test_output_and_input_lie_apart_in_a_store_too(output: str, complaint: str) 
         run(map=words, input="shelf://top/in", output=f"shelf://top/{output}", overwrite=True)
 
     assert Shelf().find("/top") == ["/top/in/a.txt"]
+
+
+@pytest.mark.parametrize("name", ["logs", "parts", "spec.msgpack", "trace.log", "_quarantine", "_SUCCESS"])
+def test_a_disk_that_is_full_for_the_smallest_file_is_named(
+    name: str, books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(real: Callable[..., Any]) -> Callable[..., Any]:
+        def make(path: Any, *arguments: Any, **options: Any) -> Any:
+            if os.path.basename(str(path)) == name and arguments != ("rb",):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(path, *arguments, **options)
+
+        return make
+
+    def emit(key: Any, line: str) -> Pairs:
+        yield 1 / (line != "the tale of dora"), 1
+
+    monkeypatch.setattr(os, "mkdir", full(os.mkdir))
+    monkeypatch.setattr("io.open", full(open))
+    monkeypatch.setattr("builtins.open", full(open))
+    with pytest.raises(StorageFull):
+        run(map=emit, reduce="count", input=str(books), output=str(tmp_path / "out"), on_error="skip:9", workers=1)
+
+    assert left_in(tmp_path) == ["books", "home"]
 
 
 def test_a_full_disk_is_named_and_nothing_is_left(books: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from onerack.config import MIB
-from onerack.errors import JobInterrupted, StorageFull
+from onerack.errors import JobInterrupted, StorageFull, storing
 from onerack.mapreduce import history
 from onerack.mapreduce.context import add_counts
 from onerack.mapreduce.explanation import error_of
@@ -182,8 +182,9 @@ class JobRun:
         request = self._request
         is_last = number == len(request.stages) - 1
         directory = self._stage_directory(number)
-        for name in ("logs", _SHUFFLE, _PARTS):
-            (directory / name).mkdir(parents=True, exist_ok=True)
+        with storing(str(directory)):
+            for name in ("logs", _SHUFFLE, _PARTS):
+                (directory / name).mkdir(parents=True, exist_ok=True)
         assert self._destination is not None
         spec = JobSpec(
             job=self.job if number == 0 else f"{self.job}.{number + 1}",
@@ -204,7 +205,9 @@ class JobRun:
             config=request.config,
             accelerate=self._accelerated,
         )
-        (directory / "spec.msgpack").write_bytes(msgspec.msgpack.encode(spec))
+        path = directory / "spec.msgpack"
+        with storing(str(path)):
+            path.write_bytes(msgspec.msgpack.encode(spec))
         return spec
 
     def _reducers(self, stage: LoadedJob, planned: Plan) -> int:
@@ -222,7 +225,8 @@ class JobRun:
         assert self._rack is not None
         workers = min(self._request.workers, max(len(spec.splits), spec.reducers, 1))
         self._submitted = True
-        ended = self._rack.run(spec, workers=workers, on_status=self._show if shown else _ignore)
+        with storing(spec.directory):  # For its trace and the workers' logs.
+            ended = self._rack.run(spec, workers=workers, on_status=self._show if shown else _ignore)
         if ended.outcome != "done":
             raise error_of(ended, name=spec.name, directory=spec.directory)
         return ended
@@ -232,7 +236,8 @@ class JobRun:
         from onerack.mapreduce.sampling import sampled_keys, sampling_stage, splitters_of
 
         directory = Path(spec.directory, _SAMPLE)
-        (directory / "logs").mkdir(parents=True)
+        with storing(str(directory)):
+            (directory / "logs").mkdir(parents=True)
         ended = self._run_stage(sampling_stage(spec, str(directory)), shown=False)
         splitters = splitters_of(sampled_keys(directory / part.path for part in ended.parts), spec.reducers)
         shutil.rmtree(directory)

@@ -85,7 +85,6 @@ class LocalDestination(Destination):
             os.rename(os.path.join(self.staging, part.path), os.path.join(self.staging, name))
         self._remove_others(set(names))
         if quarantined:
-            os.mkdir(os.path.join(self.staging, DIRECTORY))
             self._write(os.path.join(DIRECTORY, FILE), quarantine_lines(quarantined))
         self._write(SUCCESS, success_mark(parts, success))
         self._put_in_place()
@@ -102,8 +101,10 @@ class LocalDestination(Destination):
 
     def _write(self, name: str, content: bytes) -> None:
         path = os.path.join(self.staging, name)
-        with storing(path), open(path, "wb") as file:
-            file.write(content)
+        with storing(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
 
     def _put_in_place(self) -> None:
         """One rename; with an old output two, and the old one comes back when the second fails."""

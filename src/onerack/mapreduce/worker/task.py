@@ -19,6 +19,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from onerack.errors import storing
 from onerack.mapreduce.calls import ReduceCall
 from onerack.mapreduce.inputs.reader import open_split
 from onerack.mapreduce.loaded import LoadedJob
@@ -109,7 +110,8 @@ def reduce_body(attempt: Attempt, order: RunReduce) -> ReduceCompleted:
     writer = open_attempt_part(attempt)
     scratch = shuffle_path(attempt, "scratch")
     try:
-        os.makedirs(scratch, exist_ok=True)
+        with storing(scratch):
+            os.makedirs(scratch, exist_ok=True)
         _reduced(attempt, [each.section for each in order.sections], writer, scratch)
         part = writer.close()
     except BaseException:
