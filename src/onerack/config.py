@@ -68,7 +68,9 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True):
     waiting_max: int = 8192
     """Calls that wait for one of them to end; one more is refused as overloaded."""
     streams_max: int = 1024
-    """Streams open at once on one connection."""
+    """Streams open at once on one connection ..."""
+    all_streams_max: int = 16384
+    """... and on all connections of a server. They are not counted among `running_max`."""
     stream_window_bytes: int = MIB
     """What a stream's writer may send before its reader has taken it."""
     attempts_max: int = 5

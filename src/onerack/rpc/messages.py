@@ -88,7 +88,7 @@ class Hello(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=0):
     cluster: str
     """Empty: any."""
     service: str
-    """Which interface the client wants to call; empty: only the builtin ones (health, reflection)."""
+    """Whose interface is to be compared; empty: none. (Which methods may be called is a policy's business.)"""
     schema_hash: str = ""
     schema: bytes = b""
     """A msgpack `schema.Schema`, so that a server with another one can say what differs."""

@@ -4,6 +4,8 @@ The idea: plain handlers run at once and need no queue. Those that wait for some
 beyond wait in order of arrival, and one that has waited past its deadline is dropped instead of run: its caller has
 gone, and under overload such work would be all that is done.
 
+Streams have places of their own: one that nobody reads may last for ever, and must not keep ordinary calls waiting.
+
 The rule: the queue is bounded, and whoever finds it full is told so at once.
 """
 
@@ -18,9 +20,12 @@ from onerack.runtime.seam import NodeId
 class Admission:
     """Executions of handlers that are not inline."""
 
-    def __init__(self, running_max: int, waiting_max: int) -> None:
+    def __init__(self, running_max: int, waiting_max: int, streams_max: int) -> None:
         self._running_max = running_max
         self._waiting_max = waiting_max
+        self._streams_max = streams_max
+        self._streams: set[int] = set()
+        """Tickets of the streams among the running."""
         self.running: dict[int, Execution] = {}
         self._waiting: deque[Execution] = deque()
         self._by_call: dict[NodeId, dict[int, Execution]] = {}
@@ -29,14 +34,21 @@ class Admission:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.running) >= self._running_max and len(self._waiting) >= self._waiting_max
+    def is_full(self, *, streaming: bool) -> bool:
+        if streaming:
+            return len(self._streams) >= self._streams_max
+        return not self._has_place and len(self._waiting) >= self._waiting_max
 
-    def take(self, execution: Execution) -> bool:
+    @property
+    def _has_place(self) -> bool:
+        return len(self.running) - len(self._streams) < self._running_max
+
+    def take(self, execution: Execution, *, streaming: bool) -> bool:
         """True: run it now. Requires: not `is_full`."""
         self._by_call.setdefault(execution.link, {})[execution.request.call] = execution
-        if len(self.running) < self._running_max:
+        if streaming:
+            self._streams.add(execution.ticket)
+        if streaming or self._has_place:
             self.running[execution.ticket] = execution
             return True
         self._waiting.append(execution)
@@ -45,6 +57,7 @@ class Admission:
     def end(self, execution: Execution) -> None:
         """It has ended, or will never begin."""
         self.running.pop(execution.ticket, None)
+        self._streams.discard(execution.ticket)
         calls = self._by_call.get(execution.link)
         if calls is not None and calls.get(execution.request.call) is execution:
             del calls[execution.request.call]
@@ -53,7 +66,7 @@ class Admission:
 
     def next(self) -> Execution | None:
         """The next that may run, now that another has ended. The caller looks at its deadline."""
-        if not self._waiting or len(self.running) >= self._running_max:
+        if not self._waiting or not self._has_place:
             return None
         execution = self._waiting.popleft()
         self.running[execution.ticket] = execution

@@ -355,6 +355,8 @@ class ClientCore:
         for lane in (self._volatile, self._durable):
             lane.waiting.clear()  # First: a call that ends makes room for one that waits, which would leave now.
         for call in list(self._open.values()):
+            if call.attempts and self._link is not None:
+                self._send(Cancel(call.invoke.call))
             self._end_unknown(call, now, "closed", "the client was closed")
         for lane in (self._volatile, self._durable):
             if lane.session != NO_SESSION and self._link is not None:

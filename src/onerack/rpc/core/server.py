@@ -65,7 +65,7 @@ class ServerCore:
         self._config = config
         self._sessions = Sessions(config.window, config.session_lease_s)
         self._first_session = self._next_session = random.getrandbits(SESSION_BITS) + 1
-        self._admission = Admission(config.running_max, config.waiting_max)
+        self._admission = Admission(config.running_max, config.waiting_max, config.all_streams_max)
         self._opened: dict[NodeId, dict[int, int]] = {}
         self._tickets = 0
         self._stopping = False
@@ -235,7 +235,7 @@ class ServerCore:
             return replies.STOPPING
         if self._sessions.ledger.bytes > self._config.replies_bytes_max and not frees:
             return replies.REPLIES_FULL
-        if not method.inline and self._admission.is_full:
+        if not method.inline and self._admission.is_full(streaming=method.streaming):
             return replies.OVERLOADED
         return None
 
@@ -250,7 +250,7 @@ class ServerCore:
             return
         if deadline_at is not None:
             self._wake_by(deadline_at)
-        if self._admission.take(execution):
+        if self._admission.take(execution, streaming=method.streaming):
             self._output.applied.append(execution)
 
     def on_executed(self, message: Executed, sender: NodeId, now: float) -> None:

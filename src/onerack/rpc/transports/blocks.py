@@ -10,11 +10,9 @@ reference for as long as it lives (CPython counts them exactly), so what was del
 
 from __future__ import annotations
 
+import functools
 import sys
-from typing import Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Final
 
 from onerack.config import MIB
 from onerack.errors import ProtocolError
@@ -27,11 +25,23 @@ _KEPT_S: Final = 10.0
 """A block that was free for so long is given back."""
 
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+def _array(size: int) -> npt.NDArray[np.uint8]:
+    """Not cleared, and without pages yet. Who never receives anything large never imports numpy for it."""
+    import numpy as np
+
+    return np.empty(size, np.uint8)
+
+
 class _Block:
     __slots__ = ("array", "free_since")
 
     def __init__(self, size: int) -> None:
-        self.array: npt.NDArray[np.uint8] = np.empty(size, np.uint8)
+        self.array = _array(size)
         self.free_since: float | None = None
 
     @property
@@ -40,11 +50,13 @@ class _Block:
 
     @property
     def is_free(self) -> bool:
-        return self.references == _REFERENCES_WHEN_FREE
+        return self.references == _references_when_free()
 
 
-_REFERENCES_WHEN_FREE: Final = _Block(1).references
-"""The block's own and the counter's; how many that are depends on the interpreter."""
+@functools.cache
+def _references_when_free() -> int:
+    """The block's own and the counter's; how many that are depends on the interpreter."""
+    return _Block(1).references
 
 
 class Blocks:
@@ -64,7 +76,7 @@ class Blocks:
         """
         try:
             if size < _REUSED_FROM_BYTES:
-                return np.empty(size, np.uint8).data
+                return _array(size).data
             return self._reused(size).array.data[:size]
         except MemoryError:
             raise ProtocolError(f"there is no memory for {size} bytes of an attachment") from None

@@ -144,7 +144,7 @@ class OverloadedCallsRunAnyway(WrongServer):
         def on_request(self, request: Request, link: NodeId, now: float, attachment: Any = None) -> None:
             session = self._sessions.get(request.session)
             method = METHODS[request.method]
-            full = not method.inline and self._admission.is_full
+            full = not method.inline and self._admission.is_full(streaming=method.streaming)
             if session is None or request.seq in session.entries or not full:
                 super().on_request(request, link, now, attachment)
                 return
