@@ -312,6 +312,57 @@ def test_a_bad_record_leaves_nothing_on_a_job_that_adds_up(job: type[Job], tmp_p
     assert [each.record.number for each in report.quarantined] == [2, 4]
 
 
+class SeenOnce(Job):
+    """A map that passes over what it has seen."""
+
+    on_error = "skip:2"
+    reduce = "sum"
+
+    def setup(self) -> None:
+        self.seen = set[str]()
+
+    def map(self, key: Any, line: str) -> Iterator[tuple[str, int]]:
+        if line in self.seen:
+            return
+        self.seen.add(line)
+        if line == "bad":
+            raise ValueError("no good")
+        yield line, 1
+
+
+class SeenOnceInReduce(Job):
+    on_error = "skip:2"
+
+    def map(self, key: Any, line: str) -> Iterator[tuple[str, int]]:
+        yield line, 1
+
+    def setup(self) -> None:
+        self.seen = set[str]()
+
+    def reduce(self, key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
+        yield from SeenOnce.map(self, 0, key)  # type: ignore[arg-type]
+
+
+def test_a_job_that_remembers_sees_no_record_twice(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(SeenOnce, tmp_path, [lines], reducers=1)
+
+    for number in (2, 3):  # The second try would pass: as a record that was seen before.
+        found = failure(run.map(number=number, tracked=True))
+        assert found.record is not None
+        assert (found.record.number, found.final) == (2, False)
+    skips = tuple(Skip(RecordAt(number), "failed twice") for number in (2, 4))
+    report = completed(run.map(number=4, tracked=True, skips=skips))
+
+    assert run.lines_of(run.reduces([report])[0].parts[0].path) == ["a\t1", "b\t1", "c\t1", "d\t1"]
+
+
+def test_a_reduce_that_remembers_is_not_given_a_group_twice(tmp_path: Path, lines: Path) -> None:
+    run = SequentialRun(SeenOnceInReduce, tmp_path, [lines], reducers=1)
+    found = failure(run.reduce(run.maps(), number=2, tracked=True))
+    assert found.record is not None
+    assert (found.record.preview, found.final) == ("'bad'", False)
+
+
 @pytest.mark.parametrize("door", ["map", "map_block"])
 def test_a_tracked_attempt_spills_at_the_same_rows(
     door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

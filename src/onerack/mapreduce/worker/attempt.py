@@ -55,6 +55,11 @@ class Attempt:
         )
 
     @property
+    def keeps_state(self) -> bool:
+        """Whether what a call leaves on the job may change what the next call gives: `setup` has made room for it."""
+        return self.job.setup is not None or self.job.teardown is not None
+
+    @property
     def held_bytes_max(self) -> int:
         return self.spec.memory_bytes // HELD_SHARE
 

@@ -11,7 +11,9 @@ and counts become the attempt's. `map_block` and `map_batch` get each record as 
 
 A job with a `teardown` adds up on itself, and what a failed call has added there cannot be undone. Such a job goes one
 by one from the second attempt on and nothing is called twice in an attempt: the record that fails is named, and when
-it has failed so twice the master has it passed over by an attempt with a fresh job object.
+it has failed so twice the master has it passed over by an attempt with a fresh job object. A job with a `setup` may
+keep something, too (what it has seen): it also goes one by one, and a record that fails and then passes has perhaps
+only been taken for one that was there before, so the attempt ends and names it.
 
 The rule: the pairs of good records go out in the order of the split, as if the bad ones were not there. A record
 whose pairs take too much memory cannot be held back; if it fails after that, the attempt does, and names it.
@@ -99,8 +101,12 @@ class Careful:
             self._end_if_it_adds_up(unit, error)
             # Nothing is kept of the first failure: if it was an accident, it is over; if not, it comes again.
             self._attempt.context.roll_back()
+            failure = failure_of(error, unit.record)
         try:
-            return self._tried(unit)
+            emitted = self._tried(unit)
+            if self._attempt.keeps_state:
+                raise AttemptEnded(failure)
+            return emitted
         except AttemptEnded:
             raise
         except BaseException as error:
@@ -198,9 +204,7 @@ def read_carefully(attempt: Attempt, reader: SplitReader, out: MapOutput) -> Non
         return
     careful = Careful(attempt, out)
     number = 0
-    one_by_one = (
-        attempt.id.number >= BY_RECORDS_FROM or attempt.bad_records.has_skips or attempt.job.teardown is not None
-    )
+    one_by_one = attempt.id.number >= BY_RECORDS_FROM or attempt.bad_records.has_skips or attempt.keeps_state
     for block in _blocks(attempt, reader, attempt.bad_records.on_bad):
         size = _size_of(attempt, block)
         records_in = attempt.probe.records_in

@@ -121,12 +121,15 @@ def _reduce_twice(
         raise
     except BaseException as error:
         attempt.context.roll_back()
+        failure = failure_of(error, record)
         if not replay.is_whole or attempt.job.teardown is not None:
             # Too many values to remember, or something added up on the job (careful.py): the next attempt is the
             # second try, and the master counts.
-            raise AttemptEnded(failure_of(error, record)) from error
+            raise AttemptEnded(failure) from error
     try:
         _reduce_one(attempt, function, (key, replay.again()), record, writer)
+        if attempt.keeps_state:
+            raise AttemptEnded(failure)
     except AttemptEnded:
         raise
     except BaseException as error:
