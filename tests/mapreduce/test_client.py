@@ -353,6 +353,29 @@ def test_a_full_disk_is_named_and_nothing_is_left(books: Path, tmp_path: Path) -
 # -------------------------------------------------------------------------------------------------- what it does
 
 
+def test_keys_between_stages_may_be_of_any_kinds(books: Path, tmp_path: Path) -> None:
+    class Named:
+        reduce = "sum"
+
+        def map(self, key: Any, count: int) -> Pairs:
+            yield repr(key), count
+
+    class Lengths:
+        def map(self, key: Any, line: str) -> Pairs:
+            yield len(line) % 3, 1
+
+        def reduce(self, key: int, ones: Iterator[int]) -> Pairs:
+            count = sum(ones)
+            yield from [(key, count), ("total", count), (None, 1)]
+
+    Lengths.then = Named  # type: ignore[attr-defined]
+    found = dict(run(Lengths, input=str(books), output=str(tmp_path / "out"), reducers=1).rows())
+
+    kinds = found.pop("None")
+    total = found.pop("'total'")
+    assert (sorted(found), total) == ([str(key) for key in range(3)][:kinds], sum(found.values()))
+
+
 def test_stages_follow_each_other_on_the_same_workers(books: Path, tmp_path: Path) -> None:
     class ByCount:
         reduce = "list"

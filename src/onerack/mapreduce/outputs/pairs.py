@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
+from itertools import groupby
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import pyarrow as pa
 
-from onerack.errors import Corruption, InputError
+from onerack.errors import BadKey, Corruption, InputError
+from onerack.mapreduce.canonical import kind_of
 from onerack.mapreduce.columns import Columns, KeyKind, ValueKind
 from onerack.mapreduce.inputs.sources import Source
 from onerack.mapreduce.outputs.forms import Form, Pairs, columns_of
@@ -51,7 +54,18 @@ class PairsForm(Form):
         self._offset = sink.write(MAGIC)
 
     def write_pairs(self, pairs: Pairs) -> None:
-        self.write_columns(columns_of(pairs, self._allow_pickle))
+        for columns in self._columns_of(pairs):
+            self.write_columns(columns)
+
+    def _columns_of(self, pairs: Pairs) -> list[Columns]:
+        """In one piece, as nearly always; else in stretches of one kind of key, as the next stage's map needs no more.
+
+        Raises: BadKey: a key is of no kind at all.
+        """
+        with suppress(BadKey):
+            return [columns_of(pairs, self._allow_pickle)]
+        stretches = groupby(pairs, key=lambda pair: kind_of([pair[0]])[0])
+        return [columns_of(list(of_one_kind), self._allow_pickle) for _, of_one_kind in stretches]
 
     def write_columns(self, columns: Columns) -> None:
         for part in slices(columns):
