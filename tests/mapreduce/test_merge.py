@@ -216,6 +216,32 @@ def test_values_that_are_no_numbers_are_given_the_room_of_objects(
     assert bool(made) == scattered
 
 
+@pytest.mark.parametrize(
+    ("reduce", "pairs"),
+    [
+        ("sum", [(key, 1) for key in range(20_000)]),
+        ("mean", [(key, 1) for key in range(20_000)]),
+        ("list", [(key, 1) for key in range(20_000)]),
+        ("distinct", [("one", value) for value in range(50_000)]),
+        (None, [("one", value) for value in range(50_000)]),
+    ],
+)
+def test_work_before_the_first_result_is_progress(tmp_path: Path, reduce: str | None, pairs: list[Pair]) -> None:
+    steps = 0
+
+    def progress() -> None:
+        nonlocal steps
+        steps += 1
+
+    ((*sections,),) = shuffled(tmp_path, [pairs] * 5, reducers=1, reduce=reduce, memory_bytes=TIGHT)
+    settings: Any = {"memory_bytes": TIGHT, "scratch": str(tmp_path / "s"), "progress": progress}
+    if reduce is None:
+        next(group_partition(sections, sorted_by_order=False, **settings))
+    else:
+        next(fold_partition(sections, parse_reducer(reduce), **settings))
+    assert steps > 2 * len(sections), "runs are read, and then folded or merged"
+
+
 def test_a_single_key_too_large_is_not_scattered_for_ever(tmp_path: Path) -> None:
     maps = [[("k", number) for number in range(40_000)] for _ in range(2)]
     found = flat(folded(tmp_path, maps, "topk:30000", memory_bytes=TIGHT))

@@ -100,7 +100,7 @@ def test_whatever_is_read_or_written_counts_as_movement() -> None:
     probe.begin(ATTEMPT)
     assert probe.take_moved()
     assert not probe.take_moved()
-    for name in ("records_in", "bytes_in", "emitted", "records_out", "bytes_shuffled", "bytes_out"):
+    for name in ("records_in", "bytes_in", "emitted", "records_out", "bytes_shuffled", "bytes_out", "steps"):
         setattr(probe, name, 1)
         assert probe.take_moved(), name
         assert not probe.take_moved()

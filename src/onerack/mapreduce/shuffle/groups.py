@@ -21,7 +21,7 @@ from onerack.mapreduce.columns import Columns, KeyKind
 from onerack.mapreduce.keys import decode_keys
 from onerack.mapreduce.messages import Section
 from onerack.mapreduce.shuffle.arrays import group_starts, use_one_thread
-from onerack.mapreduce.shuffle.runs import ScratchFiles, read_runs, sorted_runs, window_bytes_of
+from onerack.mapreduce.shuffle.runs import Progress, ScratchFiles, no_progress, read_runs, sorted_runs, window_bytes_of
 from onerack.mapreduce.shuffle.windows import Window, windows
 from onerack.mapreduce.values import decode_values
 
@@ -41,6 +41,7 @@ def group_windows(
     scratch: str,
     sorted_by_order: bool,
     accelerate: bool = True,
+    progress: Progress = no_progress,
 ) -> Iterator[Iterator[Group]]:
     """The keys of the partition with their values, as many together as lie in memory together.
 
@@ -48,9 +49,9 @@ def group_windows(
     Raises: SectionUnreadable: a section is gone or damaged.
     """
     use_one_thread()
-    with ScratchFiles(scratch) as files:
+    with ScratchFiles(scratch, progress) as files:
         runs = sorted_runs(
-            read_runs(sections), by_order=sorted_by_order, memory_bytes=memory_bytes, scratch=files,
+            read_runs(sections, progress), by_order=sorted_by_order, memory_bytes=memory_bytes, scratch=files,
             accelerate=accelerate,
         )  # fmt: skip
         window_bytes = window_bytes_of(memory_bytes)

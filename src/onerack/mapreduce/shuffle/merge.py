@@ -15,7 +15,7 @@ Source: Dean & Ghemawat, OSDI 2004, section 3.1 (steps 5 and 6) and 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Final
 
@@ -40,8 +40,16 @@ from onerack.mapreduce.shuffle.fold import NATIVE_KINDS, ColumnFold, finish_stat
 from onerack.mapreduce.shuffle.format import ShuffleWriter
 from onerack.mapreduce.shuffle.gather import gather
 from onerack.mapreduce.shuffle.groups import group_partition, group_windows
-from onerack.mapreduce.shuffle.runs import ScratchFiles, SectionRun, read_runs, sorted_runs, window_bytes_of
-from onerack.mapreduce.shuffle.windows import concat_columns, windows
+from onerack.mapreduce.shuffle.runs import (
+    Progress,
+    ScratchFiles,
+    SectionRun,
+    no_progress,
+    read_runs,
+    sorted_runs,
+    window_bytes_of,
+)
+from onerack.mapreduce.shuffle.windows import HugeKey, Window, concat_columns, windows
 
 __all__ = ["fold_partition", "group_partition", "group_windows"]
 
@@ -60,7 +68,13 @@ _SAMPLE: Final = 4096
 
 
 def fold_partition(
-    sections: Sequence[Section], reduce: Reducer, *, memory_bytes: int, scratch: str, accelerate: bool = True
+    sections: Sequence[Section],
+    reduce: Reducer,
+    *,
+    memory_bytes: int,
+    scratch: str,
+    accelerate: bool = True,
+    progress: Progress = no_progress,
 ) -> Iterator[Columns]:
     """Results of a builtin reducer, keys distinct and increasing. Requires: sections in map index order.
 
@@ -68,8 +82,8 @@ def fold_partition(
     Raises: BadPair: keys of two kinds, or values that the reducer cannot add or compare.
     """
     use_one_thread()
-    with ScratchFiles(scratch) as files:
-        runs = read_runs(sections)
+    with ScratchFiles(scratch, progress) as files:
+        runs = read_runs(sections, progress)
         first = next(runs, None)
         if first is None:
             return
@@ -85,7 +99,19 @@ def fold_partition(
             window_bytes=window_bytes_of(memory_bytes),
             accelerate=accelerate,
         )
-        yield from gather(reduce, sorted_stream)
+        yield from gather(reduce, _watched(sorted_stream, progress))
+
+
+def _watched(stream: Iterator[Window | HugeKey], progress: Progress) -> Iterator[Window | HugeKey]:
+    """The same; a huge key's pieces are progress, too."""
+    for found in stream:
+        yield found if isinstance(found, Window) else found._replace(pieces=_each_watched(found.pieces, progress))
+
+
+def _each_watched(pieces: Iterable[Columns], progress: Progress) -> Iterator[Columns]:
+    for piece in pieces:
+        progress()
+        yield piece
 
 
 class _Folding:
@@ -106,6 +132,7 @@ class _Folding:
         ranges: _Ranges | None = None
         try:
             for columns in (columns for _, run in runs for columns in run.columns()):
+                self._files.progress()
                 if columns.value_kind not in NATIVE_KINDS and not isinstance(self._reduce, First):
                     self._limit(_LOOP_FACTOR)
                 if ranges is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from onerack.errors import storing
@@ -22,6 +22,8 @@ from onerack.mapreduce.shuffle.format import MAPPED_BYTES_MIN, Run, SameKinds, S
 from onerack.mapreduce.shuffle.windows import Window, concat_columns, windows
 
 SectionRun = tuple[Section, Run]
+Progress = Callable[[], None]
+"""Called at every piece of work: a task that shows no progress counts as stalled."""
 SortedRun = list[Columns]
 """Columns one after the other, sorted as a whole."""
 FAN_IN: Final = 256
@@ -38,19 +40,25 @@ def window_bytes_of(memory_bytes: int) -> int:
     return max(_WINDOW_BYTES_MIN, min(memory_bytes // _OBJECT_FACTOR, _WINDOW_BYTES_MAX))
 
 
-def read_runs(sections: Sequence[Section]) -> Iterator[SectionRun]:
+def no_progress() -> None:
+    """For those whom nobody watches."""
+
+
+def read_runs(sections: Sequence[Section], progress: Progress = no_progress) -> Iterator[SectionRun]:
     """All runs with their sections, in map order, of kinds that go together."""
     kinds = SameKinds()
     for section in sections:
         for run in read_section(section):
             kinds.check(run.kinds)
+            progress()
             yield section, run
 
 
 class ScratchFiles:
     """A folder of its own for one task's temporary files; it goes when the task ends, however it ends."""
 
-    def __init__(self, parent: str) -> None:
+    def __init__(self, parent: str, progress: Progress = no_progress) -> None:
+        self.progress = progress
         self._parent = parent
         self._folder = ""
         self._count = 0
@@ -105,6 +113,7 @@ def _merge(
     try:
         for found in windows(runs, by_order=by_order, window_bytes=window_bytes, accelerate=accelerate):
             for columns in [found.columns] if isinstance(found, Window) else found.pieces:
+                scratch.progress()
                 held.append(columns)
                 held_bytes += columns.keys.nbytes + columns.values.nbytes
                 if held_bytes > window_bytes:

@@ -72,6 +72,8 @@ class Probe:
         self.bytes_out = 0
         self.groups = 0
         self.spills = 0
+        self.steps = 0
+        """Pieces of work that are neither read nor written: what a reduce folds and merges before its first result."""
         self._cursor: Iterator[Any] | None = None
         self._cursor_base = 0
         self._values: Iterator[Any] | None = None
@@ -92,6 +94,10 @@ class Probe:
         """Adds to what was read."""
         self.records_in += records
         self.bytes_in += bytes_in
+
+    def step(self) -> None:
+        """A piece of work is done that nothing else shows."""
+        self.steps += 1
 
     # ------------------------------------------------------------------------------ what C code drains
 
@@ -136,7 +142,7 @@ class Probe:
     def take_moved(self) -> bool:
         """Whether the attempt read or wrote anything since this was asked last. For one thread, the heartbeat's."""
         reads = (self._records_in_now(), self.bytes_in, self.groups, _values_left(self._values))
-        now = (*reads, self.emitted, self.records_out, self.bytes_shuffled, self.bytes_out)
+        now = (*reads, self.emitted, self.records_out, self.bytes_shuffled, self.bytes_out, self.steps)
         before, self._seen = self._seen, now
         return now != before
 

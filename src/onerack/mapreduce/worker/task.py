@@ -156,6 +156,7 @@ def _group_windows(attempt: Attempt, sections: list[Section], scratch: str) -> I
         scratch=scratch,
         sorted_by_order=attempt.job.sort_key is not None,
         accelerate=attempt.spec.accelerate,
+        progress=attempt.probe.step,
     )
 
 
@@ -176,6 +177,7 @@ def _folded(attempt: Attempt, reduce: str, sections: list[Section], writer: Part
         memory_bytes=spec.memory_bytes,
         scratch=scratch,
         accelerate=spec.accelerate,
+        progress=probe.step,
     )
     for columns in folded:
         writer.write_columns(columns)
