@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -162,6 +163,12 @@ def test_an_outcome_that_is_not_caught_is_explained() -> None:
 
     with pytest.raises(Violation, match=r"let Unknown \(cause crashed\) escape.*whoever goes on.*rpc\.CallError"):
         once(scenario, Faults(client_crashes=1, vary=False))
+
+
+def test_the_guide_says_what_each_fault_does() -> None:
+    guide = (ROOT / "docs/rpc.md").read_text(encoding="utf-8").partition("## Testing")[2].partition("\n## ")[0]
+    named = [name for row in re.findall(r"^\| (`[^|]*) \|", guide, re.M) for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(Faults.__struct_fields__)
 
 
 # ------------------------------------------------------------------------------------------------ pytest
