@@ -73,6 +73,8 @@ class DurableCalls:
         """Calls on their way through the log: as they came first, and who waits for them."""
         self._unsessioned: dict[int, Attempt] = {}
         """By a number drawn at random, which stands in the command where others have their sequence number."""
+        self._keeping: set[int] = set()
+        """Sessions of which the log is being told that they live."""
         self._opening: dict[int, Attempt] = {}
         """Sessions on their way through the log, by token."""
 
@@ -99,7 +101,11 @@ class DurableCalls:
     def _keep(self, session: Session, ack: int, now: float) -> None:
         """Its client lives, and is done with so much. The log hears of it only now and then."""
         at = self.log_time(now)
-        if at - session.heard_at > self._config.session_lease_s / 8 or ack > session.ack:
+        if at - session.heard_at <= self._config.session_lease_s / 8 and ack <= session.ack:
+            return
+        # One at a time: what is asked for again and again must not fill a slow log with the news that it is.
+        if session.number not in self._keeping:
+            self._keeping.add(session.number)
             self._propose(Keep(at, session.number, ack))
 
     def close_session(self, message: CloseSession, now: float) -> None:
@@ -203,6 +209,7 @@ class DurableCalls:
                 if attempt is not None:
                     self._desk.tell_opened(attempt, number)
             case Keep(_, number, ack):
+                self._keeping.discard(number)
                 session = self.sessions.get(number)
                 if session is not None:
                     session.heard_at = self._log_time
@@ -266,6 +273,8 @@ class DurableCalls:
             attempt = self._opening.pop(command.token, None)
             if attempt is not None:
                 self._desk.answer(attempt, NO_SESSION, reply)
+        elif isinstance(command, Keep):
+            self._keeping.discard(command.session)
         elif isinstance(command, Invoke) and command.session == NO_SESSION:
             attempt = self._unsessioned.pop(command.seq, None)
             if message.definite and attempt is not None:
