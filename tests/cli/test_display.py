@@ -17,12 +17,12 @@ from onerack.mapreduce.messages import JobStatus, PhaseStatus
 from tests.cli.pictures import picture
 
 
-def drawn(status: JobStatus, *, seconds: float = 2.0) -> str:
+def drawn(status: JobStatus, *, seconds: float = 2.0, width: int = 120) -> str:
     """The live picture as text, half of it having been done in `seconds`."""
     paces = {"map": Pace(), "reduce": Pace()}
     paces["map"].saw(0.0, 0)
     paces["map"].saw(seconds, status.maps.bytes_done)
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=width)
     console.print(picture_of(status, paces, seconds))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -38,6 +38,13 @@ def test_the_live_picture_says_phases_tasks_rate_and_estimate() -> None:
     assert "2.00 s left" in text
     assert "0/2 tasks" in text
     assert "0 retries · 0 records skipped" in text
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_the_live_picture_of_a_narrow_terminal_has_a_line_for_each_phase(width: int) -> None:
+    lines = drawn(picture(maps=(12, 15), megabytes=(50, 100)), width=width).splitlines()
+    assert len([line for line in lines if line.strip()]) == 4
+    assert width < 80 or "50.0 MB of 100.0 MB  25.0 MB/s  2.00 s left" in lines[1]
 
 
 def test_the_live_picture_says_what_is_waited_for_at_first() -> None:

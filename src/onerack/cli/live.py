@@ -63,7 +63,11 @@ def picture_of(status: JobStatus, paces: dict[str, Pace], elapsed_s: float) -> R
     title = Text.assemble(
         (status.name, "bold"), f"  {status.job}   {_workers_text(status)}   {seconds_text(elapsed_s)}"
     )
-    phases = Table.grid(padding=(0, 3, 0, 0))
+    phases = Table.grid(padding=(0, 2, 0, 0))
+    phases.add_column(no_wrap=True)
+    phases.add_column(max_width=_BAR_COLUMNS)  # Where there is too little room, the bar gives way.
+    for _ in range(4):
+        phases.add_column(no_wrap=True)
     for name, phase in (("map", status.maps), ("reduce", status.reduces)):
         if phase.tasks:
             phases.add_row(*_phase_row(name, phase, paces[name]))
@@ -94,7 +98,7 @@ def _phase_row(name: str, phase: PhaseStatus, pace: Pace) -> list[RenderableType
 
 def _bar(phase: PhaseStatus) -> ProgressBar:
     done = fraction_done(phase)
-    return ProgressBar(total=1.0, completed=done, width=_BAR_COLUMNS)
+    return ProgressBar(total=1.0, completed=done)
 
 
 def fraction_done(phase: PhaseStatus) -> float:
