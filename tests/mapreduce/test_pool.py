@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from onerack.codec import decode_file
-from onerack.errors import JobFailed
+from onerack.errors import JobFailed, NotExecuted
 from onerack.mapreduce import JobResult, run
 from onerack.mapreduce.messages import JournalRecord, TaskCompleted
+from onerack.mapreduce.pool import Pool
 from tests.mapreduce.processes import HASTY, is_alive
 
 Pairs = Iterator[tuple[str, int]]
@@ -94,6 +95,15 @@ def test_a_stopped_worker_is_silent_and_replaced(books: Path, tmp_path: Path, wo
 
     assert dict(result.rows()) == word_counts
     assert repeated_tasks(result) == ["m2"]
+
+
+def test_workers_that_never_introduce_themselves_end_the_job(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pool, "_heard", lambda pool, name, message: None)
+    with pytest.raises(NotExecuted, match="no worker process can be started: workers end before they have started"):
+        count_words(books, tmp_path / "out", None, config=HASTY)
+    assert sorted(os.listdir(tmp_path)) == ["books", "home"]
 
 
 def test_a_worker_in_a_long_c_call_is_silent_and_not_dead(

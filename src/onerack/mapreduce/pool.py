@@ -220,7 +220,7 @@ class Pool:
         Path(worker.position_path).unlink(missing_ok=True)
         self._deliver(WorkerLost(worker.name, failure), worker.name)
         self._quiet.set()
-        if worker.registered is None and worker.verdict is None:
+        if worker.registered is None:  # Whether it ended by itself or was killed for its silence.
             self._stillborn += 1
             if self._stillborn >= _STILLBORN_MAX:
                 words = self._nursery.last_words() or failure.message
