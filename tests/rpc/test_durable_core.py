@@ -273,6 +273,19 @@ def test_keeping_a_session_is_told_to_the_log_now_and_then() -> None:
     assert not bench.keep(session + 1)
 
 
+def test_of_one_session_the_log_is_told_one_thing_at_a_time() -> None:
+    bench, session = durable_bench(session_lease_s=80.0)
+    bench.now += 70.0
+    for ack in range(50):
+        assert bench.keep(session, ack=0 if ack < 25 else ack)
+    assert len(bench.proposals) == 1, "a slow log would be filled with the news"
+    bench.commit()
+    bench.keep(session, ack=49)
+    bench.drop(definite=True)
+    bench.keep(session, ack=49)
+    assert len(bench.proposals) == 1, "what the log did not take is told again"
+
+
 @pytest.mark.parametrize("refused", [True, False])
 def test_whoever_only_tries_again_lives(refused: bool) -> None:
     bench, session = durable_bench(session_lease_s=60.0, replies_bytes_max=500)

@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from onerack.rpc.core.client import Abandon, ClientCore, Invoke, Outcome
+from onerack.rpc.core.client import Abandon, ClientCore, Close, Invoke, Outcome
 from onerack.rpc.core.lanes import Lane
 from onerack.rpc.invariants.broken import InvariantBroken, Said, Xid, require
 from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Request
 
+OpenNumbers = list[tuple[Lane, list[int]]]
+"""For each session of a client, the sequence numbers of its open calls."""
+
 # ------------------------------------------------------------------------------------------------ basic
 
 
-def the_mark_is_below_every_open_number(core: ClientCore) -> str:
+def the_mark_is_below_every_open_number(core: ClientCore, numbers: OpenNumbers) -> str:
     """To acknowledge a call is to be done with it."""
-    for lane, seqs in _open_numbers(core):
+    for lane, seqs in numbers:
         if any(seq <= lane.ack for seq in seqs):
             return f"session {lane.session}: the mark is {lane.ack}, open are {sorted(seqs)}"
     return ""
 
 
-def no_number_is_given_to_two_calls(core: ClientCore) -> str:
+def no_number_is_given_to_two_calls(core: ClientCore, numbers: OpenNumbers) -> str:
     """An xid names one call."""
-    for lane, seqs in _open_numbers(core):
+    for lane, seqs in numbers:
         if len(seqs) != len(frozenset(seqs)):
             return f"session {lane.session}: open are {sorted(seqs)}"
     return ""
 
 
-def the_window_holds(core: ClientCore) -> str:
+def the_window_holds(core: ClientCore, numbers: OpenNumbers) -> str:
     """No call leaves that the server would have no room for."""
-    for lane, seqs in _open_numbers(core):
+    for lane, seqs in numbers:
         if any(seq > lane.ack + lane.window for seq in seqs):
             return f"session {lane.session}: mark {lane.ack}, window {lane.window}, open are {sorted(seqs)}"
     return ""
 
 
-def every_number_is_open_or_done(core: ClientCore) -> str:
+def every_number_is_open_or_done(core: ClientCore, numbers: OpenNumbers) -> str:
     """A number that were neither would stop the mark for ever, and with it the window."""
-    for lane, seqs in _open_numbers(core):
+    for lane, seqs in numbers:
         given = list(range(lane.ack + 1, lane.next_seq))
         if sorted([*seqs, *lane._done]) != given:
             return f"session {lane.session}: {given} were given, {sorted(seqs)} are open, {sorted(lane._done)} done"
     return ""
 
 
-def every_call_without_a_number_waits_for_one(core: ClientCore) -> str:
+def every_call_without_a_number_waits_for_one(core: ClientCore, numbers: OpenNumbers) -> str:
     """No call is forgotten."""
     for call in core._open.values():
         if call.lane is not None and not call.seq and call.invoke.call not in call.lane.waiting:
@@ -54,7 +57,7 @@ def every_call_without_a_number_waits_for_one(core: ClientCore) -> str:
     return ""
 
 
-def whoever_waits_will_be_looked_at(core: ClientCore) -> str:
+def whoever_waits_will_be_looked_at(core: ClientCore, numbers: OpenNumbers) -> str:
     """Nothing waits for ever: every deadline and every pause of an open call has its alarm."""
     for call in core._open.values():
         due_at = call.retry_at if call.invoke.deadline_at is None else min(call.retry_at, call.invoke.deadline_at)
@@ -64,7 +67,7 @@ def whoever_waits_will_be_looked_at(core: ClientCore) -> str:
     return ""
 
 
-CLIENT: tuple[Callable[[ClientCore], str], ...] = (
+CLIENT: tuple[Callable[[ClientCore, OpenNumbers], str], ...] = (
     the_mark_is_below_every_open_number,
     no_number_is_given_to_two_calls,
     the_window_holds,
@@ -76,8 +79,9 @@ CLIENT: tuple[Callable[[ClientCore], str], ...] = (
 
 def check_client(core: ClientCore) -> None:
     """Raises: InvariantBroken."""
+    numbers = _open_numbers(core)
     for prop in CLIENT:
-        if complaint := prop(core):
+        if complaint := prop(core, numbers):
             raise InvariantBroken(prop.__name__, complaint)
 
 
@@ -109,10 +113,12 @@ class ClientWitness:
                 require(outcome.call in self._open, "a_call_ends_once", f"{outcome.call}: {outcome}")
                 del self._open[outcome.call]
         for envelope in sends:
+            closing = isinstance(message, Close) and isinstance(envelope.message, Request)
+            require(not closing, "nothing_is_begun_while_closing", f"{envelope.message}")
             self._send(envelope.message)
         kept = self._core._open
         require(
-            len(kept) == len(self._open) and all(call in kept for call in self._open),
+            kept.keys() == self._open.keys(),
             "a_call_is_open_until_its_outcome",
             f"open are {sorted(self._open)}, kept are {sorted(kept)}",
         )
@@ -136,8 +142,10 @@ class ClientWitness:
         self._marks[session] = ack
 
 
-def _open_numbers(core: ClientCore) -> Iterator[tuple[Lane, list[int]]]:
-    """For each session of a client, the numbers of its open calls."""
-    for lane in (core._volatile, core._durable):
-        if lane.session != NO_SESSION:
-            yield lane, [call.seq for call in core._open.values() if call.seq and call.session == lane.session]
+def _open_numbers(core: ClientCore) -> OpenNumbers:
+    found: OpenNumbers = [(lane, []) for lane in (core._volatile, core._durable) if lane.session != NO_SESSION]
+    for call in core._open.values():
+        for lane, seqs in found:
+            if call.seq and call.session == lane.session:
+                seqs.append(call.seq)
+    return found

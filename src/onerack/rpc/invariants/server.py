@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from onerack.rpc.core.commands import Close, Invoke, decode_command
@@ -15,25 +15,25 @@ from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Mode, Re
 # ------------------------------------------------------------------------------------------------ basic
 
 
-def entries_lie_within_the_window(core: ServerCore) -> str:
+def entries_lie_within_the_window(core: ServerCore, all_sessions: list[Session]) -> str:
     """The server never keeps more of a session than it has promised to: seq <= ack + window."""
-    for session in _sessions_of(core):
+    for session in all_sessions:
         for seq in session.entries:
             if seq > session.ack + session.window:
                 return f"session {session.number} keeps {seq}, its mark is {session.ack}, its window {session.window}"
     return ""
 
 
-def nothing_acknowledged_is_kept(core: ServerCore) -> str:
+def nothing_acknowledged_is_kept(core: ServerCore, all_sessions: list[Session]) -> str:
     """What the client is done with is forgotten: seq > ack."""
-    for session in _sessions_of(core):
+    for session in all_sessions:
         for seq in session.entries:
             if seq <= session.ack:
                 return f"session {session.number} keeps {seq}, its mark is {session.ack}"
     return ""
 
 
-def the_ledger_is_the_sum_of_the_replies(core: ServerCore) -> str:
+def the_ledger_is_the_sum_of_the_replies(core: ServerCore, all_sessions: list[Session]) -> str:
     """Memory is limited by a count, so the count must be right."""
     for sessions in _tables_of(core):
         exact = sum(
@@ -47,16 +47,16 @@ def the_ledger_is_the_sum_of_the_replies(core: ServerCore) -> str:
     return ""
 
 
-def who_has_ended_keeps_nobody_waiting(core: ServerCore) -> str:
+def who_has_ended_keeps_nobody_waiting(core: ServerCore, all_sessions: list[Session]) -> str:
     """Every attempt that was attached to a call is answered when the call ends."""
-    for session in _sessions_of(core):
+    for session in all_sessions:
         for seq, entry in session.entries.items():
             if entry.reply is not None and entry.attached:
                 return f"session {session.number} has ended {seq} and not told {entry.attached}"
     return ""
 
 
-def admission_is_bounded(core: ServerCore) -> str:
+def admission_is_bounded(core: ServerCore, all_sessions: list[Session]) -> str:
     """No more run, and no more wait, than the limits allow."""
     admission, config = core._admission, core._config
     if len(admission.running) > config.running_max or admission.waiting > config.waiting_max:
@@ -64,7 +64,7 @@ def admission_is_bounded(core: ServerCore) -> str:
     return ""
 
 
-def nobody_waits_before_a_free_place(core: ServerCore) -> str:
+def nobody_waits_before_a_free_place(core: ServerCore, all_sessions: list[Session]) -> str:
     """Work is not held back while there is room for it."""
     admission, config = core._admission, core._config
     if admission.waiting and len(admission.running) < config.running_max:
@@ -72,7 +72,7 @@ def nobody_waits_before_a_free_place(core: ServerCore) -> str:
     return ""
 
 
-SERVER: tuple[Callable[[ServerCore], str], ...] = (
+SERVER: tuple[Callable[[ServerCore, list[Session]], str], ...] = (
     entries_lie_within_the_window,
     nothing_acknowledged_is_kept,
     the_ledger_is_the_sum_of_the_replies,
@@ -84,8 +84,9 @@ SERVER: tuple[Callable[[ServerCore], str], ...] = (
 
 def check_server(core: ServerCore) -> None:
     """Raises: InvariantBroken."""
+    all_sessions = _sessions_of(core)
     for prop in SERVER:
-        if complaint := prop(core):
+        if complaint := prop(core, all_sessions):
             raise InvariantBroken(prop.__name__, complaint)
 
 
@@ -191,7 +192,7 @@ class ServerWitness:
         if core.durable is not None:
             durable = core.durable
             left |= {"proposed": len(durable._proposed), "without session": len(durable._unsessioned)}
-            left["opening"] = len(durable._opening)
+            left |= {"opening": len(durable._opening), "keeping": len(durable._keeping)}
         require(not any(left.values()), "nothing_is_left", str({what: n for what, n in left.items() if n}))
 
     # ------------------------------------------------------------------------------------------------ parts
@@ -241,9 +242,11 @@ class ServerWitness:
         self._gone.add(number)
         if kept.closed or kept.heard_at is None or (kept.durable and self._is_losing):
             return
-        ended_at = now
-        if kept.durable and self._core.durable is not None:
-            ended_at = self._core.durable._log_time
+        ended_at, durable = now, self._core.durable
+        if kept.durable and durable is not None and durable._ahead_s is not None:
+            ended_at = durable._log_time
+            if ended_at > now + durable._ahead_s + 1e-6:
+                return  # A command of an earlier life, whose time had run further, has come late.
         silent_s = ended_at - kept.heard_at
         # Not above zero: it was heard after the command that ended it had been proposed.
         is_wrong = 0 < silent_s < self._core._config.session_lease_s * 7 / 8 - 1e-6
@@ -317,9 +320,8 @@ def _tables_of(core: ServerCore) -> tuple[Sessions, ...]:
     return (core._sessions,) if core.durable is None else (core._sessions, core.durable.sessions)
 
 
-def _sessions_of(core: ServerCore) -> Iterator[Session]:
-    for sessions in _tables_of(core):
-        yield from sessions
+def _sessions_of(core: ServerCore) -> list[Session]:
+    return [*core._sessions] if core.durable is None else [*core._sessions, *core.durable.sessions]
 
 
 def _is_deduplicated(execution: Execution) -> bool:
