@@ -94,8 +94,8 @@ def test_streams_break_no_promise() -> None:
 
 @pytest.mark.soak
 def test_everything_for_long() -> None:
-    prove(everything(30), seeds=range(100, 1100), faults=WILD)
-    prove(everything(30), seeds=range(100, 400), faults=WILD_ON_TCP)
+    prove(everything(30), seeds=range(100, 600), faults=WILD)
+    prove(everything(30), seeds=range(100, 300), faults=WILD_ON_TCP)
 
 
 @pytest.mark.soak
@@ -108,9 +108,9 @@ def test_streams_for_long() -> None:
 
 def test_money_stays_and_each_transfer_is_executed_once_wherever_the_bank_or_a_client_crashes() -> None:
     report = every_crash_point(transfers(2))
-    assert report.points > 100
+    assert report.points >= 80
     assert report.runs > 2 * report.points
-    assert report.crashes >= report.runs
+    assert report.crashes >= 2 * report.runs, "one at the point, and one to see what the disk holds"
     assert report.outcomes["Unknown"] > 10, "no client crashed while it was waiting"
     assert report.outcomes["OK"] > 0.9 * report.calls
 
@@ -119,7 +119,13 @@ def test_money_stays_and_each_transfer_is_executed_once_wherever_the_bank_or_a_c
 @pytest.mark.parametrize("mode", SCENARIOS)
 def test_every_crash_point_of_a_longer_run_over_lossy_links(mode: str) -> None:
     scenario = transfers(5) if mode == "exactly_once" else tally(SCENARIO_METHODS[mode], 5)
-    assert every_crash_point(scenario, faults=Faults(drop=0.15, duplicate=0.15, reorder=True, vary=False)).points > 200
+    assert every_crash_point(scenario, faults=Faults(drop=0.15, duplicate=0.15, reorder=True, vary=False)).points > 100
+
+
+@pytest.mark.soak
+def test_money_stays_wherever_the_bank_crashes_twice() -> None:
+    report = every_crash_point(transfers(1), roles=["server"], again=15)
+    assert report.runs == report.points * 3 * 16
 
 
 SCENARIO_METHODS = {"at_least_once": "put", "at_most_once": "add", "at_most_once_slowly": "add_slowly"}

@@ -116,14 +116,14 @@ class Node:
         return self._ground.stream(f"{self.name} dice {self._draws}")
 
     def reached(self, life: Life, what: str, detail: int, call: int) -> None:
-        self._points += 1
-        self._ground.length.points[self.name] = self._points
         self._ground.trace.note(self.name, what, detail=detail, call=call)
         if self._spared:
             return
+        self._points += 1
+        self._ground.length.points[self.name] = self._points
         if self._restart_points and self._points >= self._restart_points[0] and self.up.is_set():
             del self._restart_points[0]
-            self._ground.loop.create_task(self.restart(), context=self._ground.outside)
+            self._ground.loop.create_task(self._restart_as_planned(), context=self._ground.outside)
         if self._crash_points and self._points >= self._crash_points[0]:
             self._crash_points = [point for point in self._crash_points if point > self._points]
             self.crash(why=f"at point {self._points}")
@@ -148,6 +148,10 @@ class Node:
             self._ground.fail(f"{self.name} cannot be closed: {type(error).__name__}: {error}", error)
         if self.life is life:
             self._end(life, "ENDS in good order")
+
+    async def _restart_as_planned(self) -> None:
+        if not self._spared:
+            await self.restart()
 
     def crash(self, *, power: bool | None = None, why: str = "") -> None:
         """Ends the process now, and plans its next start. `power=False`: the machine goes on, with all its files."""

@@ -131,6 +131,7 @@ def every_crash_point(
                 lived = run(scenario, given)
                 if lived.failure is not None:
                     _object(scenario, given, lived)
+                assert any(each.name == node.name and each.crashes for each in lived.world.nodes)
                 report.add(lived.lived)
             report.points += 1
     return report
