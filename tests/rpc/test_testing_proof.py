@@ -6,15 +6,28 @@ that keep the order and break; not one violation.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from onerack.rpc.testing import CALM, Faults, Report, every_crash_point, prove
+from onerack import rpc
+from onerack.rpc.testing import CALM, Faults, Report, World, every_crash_point, prove
 from onerack.sim.rpc_world.seed import Circumstances, run
-from tests.rpc.simulated import CLIENTS, STORM, STORM_ON_TCP, everything, streams, tally, transfers
+from tests.rpc.simulated import (
+    CLIENTS,
+    STORM,
+    STORM_ON_TCP,
+    Tally,
+    TallyServer,
+    everything,
+    streams,
+    tally,
+    transfers,
+)
 
 CALLS = 60
 """By each client in one seed."""
@@ -139,8 +152,19 @@ print(*hashes())
 """
 
 
+async def reads_sets_of_tasks(world: World) -> None:
+    """Their order would be that of addresses in memory."""
+    world.serve(Tally, TallyServer)
+    counter = await world.connect(Tally)
+    tasks = {asyncio.create_task(counter.add_slowly(key)) for key in range(20)}
+    done, _ = await asyncio.wait(tasks)
+    for task in done:
+        with suppress(rpc.CallError):
+            await counter.add(100 + task.result())
+
+
 def hashes() -> list[str]:
-    found = []
+    found = [run(reads_sets_of_tasks, Circumstances(0, CALM)).lived.trace_hash]
     for mode, scenario in SCENARIOS.items():
         length = run(scenario, Circumstances(0, CALM)).lived.length
         faults = STORM if "once" in mode else STORM_ON_TCP
