@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onerack.config import MIB
+from onerack.config import KIB, MIB
 from onerack.errors import ProtocolError
 from onerack.rpc.transports.blocks import Blocks
 
@@ -45,9 +45,10 @@ def test_memory_is_left_alone_while_anybody_refers_to_it(reference: object) -> N
     view = blocks.memory_of(5 * MIB)
     place, kept = place_of(view), reference(view)
     del view
-    assert place_of(blocks.memory_of(5 * MIB)) != place
+    other = blocks.memory_of(5 * MIB)
+    assert place_of(other) != place
     del kept
-    assert place_of(blocks.memory_of(5 * MIB)) == place, "the smallest that fits and was there first"
+    assert place_of(blocks.memory_of(5 * MIB)) == place
 
 
 def test_no_more_than_so_much_is_kept() -> None:
@@ -58,6 +59,27 @@ def test_no_more_than_so_much_is_kept() -> None:
     large = blocks.memory_of(200 * MIB)
     assert blocks.kept_bytes == 0
     assert len(large) == 200 * MIB
+
+
+@pytest.mark.parametrize("size", [1, 127 * KIB, 128 * KIB, 300 * KIB, MIB, MIB + 1])
+def test_memory_of_every_size_can_be_written_and_read(size: int) -> None:
+    blocks = Blocks()
+    for filling in (b"a", b"b"):
+        memory = blocks.memory_of(size)
+        memory[:] = filling * size
+        assert bytes(memory) == filling * size
+        del memory
+
+
+def test_of_many_in_use_the_free_one_is_found() -> None:
+    """A server that answers in order frees the oldest first; one with a single caller the newest."""
+    blocks = Blocks()
+    held = [blocks.memory_of(MIB) for _ in range(100)]
+    for position in (0, -1):
+        place = place_of(held[position])
+        del held[position]
+        held.append(blocks.memory_of(MIB))
+        assert place_of(held[-1]) == place
 
 
 def test_a_small_attachment_does_not_take_a_large_block() -> None:
@@ -74,7 +96,7 @@ def test_what_was_free_for_long_is_given_back() -> None:
     for now in (5, 10, 14):
         blocks.give_back_unused(now)
         assert blocks.kept_bytes == 11 * MIB
-    blocks.give_back_unused(15)
+    blocks.give_back_unused(15.5)
     assert blocks.kept_bytes == 5 * MIB
     del held
 

@@ -123,6 +123,8 @@ class Bottomless:
 
     def finish(self) -> None: ...
 
+    def look(self) -> None: ...
+
     def write(self, parts: Sequence[Buffer]) -> bool:
         self.writes.append(list(parts))
         return True
@@ -331,6 +333,7 @@ def test_drained_returns_when_the_link_is_lost(scheme: str, tmp_path: Path) -> N
             assert not waiting.done()
             client.close("no patience")
             await waiting
+            server.resume()
 
     run(main())
 

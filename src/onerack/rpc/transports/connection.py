@@ -41,8 +41,8 @@ _ANSWERS_BYTES: Final = MIB
 _ANSWERS_LARGE_BYTES: Final = 16 * MIB
 """When more than this waits for a client that takes nothing, in messages or in several large attachments, it has to
 take some of it before it may ask more."""
-_BATCHES_MAX: Final = 2
-"""So many in one turn of the loop, of about a MiB each when there are large attachments; then others get theirs."""
+_TURN_BYTES: Final = 2 * MIB
+"""Of large attachments so much is written in one turn of the loop; then others get theirs."""
 LINGER_S: Final = 1.0
 """What `close` grants a peer that takes nothing and says nothing."""
 
@@ -80,6 +80,8 @@ class Connection:
         """The wire takes no more for now. Before `start` and after the end: never."""
         self._blocked_small_bytes = 0
         self._will_flush = False
+        self._turn_bytes = 0
+        """Of large attachments, written in this turn of the loop."""
         self._is_paused = False
         self._is_held = False
         """The budget has no room for what this peer has begun."""
@@ -134,19 +136,16 @@ class Connection:
 
     def flush(self) -> None:
         wire, sender = self._wire, self._sender
-        batches = 0
-        while sender.has_output and not self._is_blocked:
-            if batches == _BATCHES_MAX:
-                if not self._will_flush:
-                    self._flush_soon()
-                return
+        while sender.has_output and not self._is_blocked and self._turn_bytes < _TURN_BYTES:
             assert wire is not None
-            batches += 1
-            small_bytes = sender.small_bytes
+            small_bytes, large_bytes = sender.small_bytes, sender.large_bytes
             if not wire.write(sender.batch()):
                 self._is_blocked = True
                 self._blocked_small_bytes = small_bytes
-        if not self._is_blocked:
+            self._turn_bytes += large_bytes - sender.large_bytes
+        if self._turn_bytes and not self._will_flush and not self._is_lost:
+            self._flush_soon()
+        if not self._is_blocked and not sender.has_output:
             self._has_emptied()
 
     async def drained(self) -> None:
@@ -175,6 +174,7 @@ class Connection:
         self._linger_until = self._loop.time() + self._config.drain_timeout_s
         self._set_timer(LINGER_S, self._linger)
         self._read_or_not()  # To see the peer's end; what else it says is not looked at.
+        self._look()
         self.flush()
 
     # ------------------------------------------------------------------------------------------------ for the wire
@@ -182,9 +182,9 @@ class Connection:
     def space(self) -> memoryview:
         return self._receiver.space()
 
-    def arrived(self, size: int) -> None:
+    def arrived(self, size: int) -> int:
         if not self.is_open:
-            return
+            return 1
         self._has_heard = True
         arrivals: list[Arrival] = []
         refusal: ProtocolError | None = None
@@ -207,6 +207,7 @@ class Connection:
         if self._is_blocked and self._may_be_deaf and self._has_many_answers():
             self._is_deaf = True
             self._read_or_not()
+        return self._receiver.worth
 
     def writable(self) -> None:
         if self._is_lost:
@@ -237,6 +238,7 @@ class Connection:
 
     def _flush_in_turn(self) -> None:
         self._will_flush = False
+        self._turn_bytes = 0
         self.flush()
 
     def _has_emptied(self) -> None:
@@ -323,6 +325,10 @@ class Connection:
             else:
                 self._wire.resume_reading()
 
+    def _look(self) -> None:
+        if self._wire is not None:
+            self._wire.look()
+
     def _wake_waiters(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
@@ -351,6 +357,7 @@ class Connection:
             self._abort(str(error))
         else:
             self._set_timer(self._watch.period_s, self._tick)
+            self._look()  # The peer may be slow: what it has said since shows that it is there.
             if message is not None and not (self._is_blocked and type(message) is Pong):
                 self._sender.add(message, None)
                 self.flush()

@@ -79,6 +79,8 @@ class MemoryWire:
         self._is_reading = True
         self._deliver_soon()
 
+    def look(self) -> None: ...
+
     def finish(self) -> None:
         if self._other is not None:
             self._other._is_finished = True

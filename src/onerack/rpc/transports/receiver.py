@@ -49,6 +49,8 @@ from onerack.rpc.transports.frames import (
 BUFFER_BYTES: Final = 256 * KIB
 _WINDOW_BYTES: Final = 4 * KIB
 """After a large frame so little is read at first: what follows may be another, and what is read here must be copied."""
+_WORTH_BYTES_MAX: Final = 256 * KIB
+"""So much of a large frame is worth a wake-up, though it is not complete: it can be copied while more is coming."""
 _PING_BYTES_MAX: Final = 11
 """No Ping or Pong is longer; nothing longer is looked at twice."""
 _OURS: Final = (Ping, Pong)
@@ -118,6 +120,12 @@ class Receiver:
     def has_large(self) -> bool:
         """Whether something is unfinished for which memory was asked."""
         return self._filling is not None or bool(self._transfers)
+
+    @property
+    def worth(self) -> int:
+        """How many bytes must come before anything can be done with them."""
+        filling = self._filling
+        return 1 if filling is None else min(len(filling.memory) - filling.have, _WORTH_BYTES_MAX)
 
     @property
     def half_frame(self) -> int | None:

@@ -8,7 +8,8 @@ was; it writes parts, and says when it can write no more for now.
 
 A SocketWire does not stand on an asyncio transport, because that one copies whatever the socket does not take at once,
 and goes back to the event loop after each read. Here the kernel is given the message and its attachment in one
-`sendmsg`, what is left over stays a view of the attachment, and large attachments are read until the socket is empty.
+`sendmsg`, what is left over stays a view of the attachment, and the kernel is told how much of a large attachment must
+have come before it is worth waking us: each wake-up costs as much as copying a hundred KiB, to both sides.
 What callbacks do belongs to nobody's context (contextvars): not to that of the caller who happened to dial.
 
 The rule: a wire calls `ended` exactly once, from the event loop and never from inside a call of the connection's.
@@ -21,15 +22,18 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from contextvars import Context
 from typing import Any, Final, Protocol, cast
 
-from onerack.config import MIB
+from onerack.config import KIB, MIB
 from onerack.rpc.link import Buffer
 
 _TURN_BYTES: Final = 2 * MIB
 """Read from one connection in a turn of the loop, before the others get theirs."""
+_UNSENT_BYTES: Final = 256 * KIB
+"""What may wait in the kernel without being on its way, for a small message cannot overtake it there."""
 
 
 class Reader(Protocol):
@@ -38,8 +42,8 @@ class Reader(Protocol):
     def space(self) -> memoryview:
         """Where to put what is read next."""
 
-    def arrived(self, size: int) -> None:
-        """So many bytes were put there."""
+    def arrived(self, size: int) -> int:
+        """So many bytes were put there. Returns how many more are worth a wake-up."""
 
     def writable(self) -> None:
         """More can be written, after `write` had said no."""
@@ -65,6 +69,9 @@ class Wire(Protocol):
 
     def resume_reading(self) -> None: ...
 
+    def look(self) -> None:
+        """Reads what is there, even if it is not worth a wake-up."""
+
     def finish(self) -> None:
         """Tells the peer that nothing more will come. Reading goes on until it says the same."""
 
@@ -81,11 +88,15 @@ class SocketWire:
         connected.setblocking(False)
         if connected.family in (socket.AF_INET, socket.AF_INET6):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._loop = loop
         self._socket = connected
         self._context = Context()
         self._reader: Reader | None = None
         self._is_reading = False
+        self._worth = 1
+        """So many bytes must have come before we are woken."""
         self._unsent: list[memoryview] = []
         self._error: OSError | None = None
         """Why nothing could be written."""
@@ -107,13 +118,13 @@ class SocketWire:
 
     def _read(self) -> None:
         assert self._reader is not None
-        room = _TURN_BYTES
+        room, worth = _TURN_BYTES, self._worth
         while room > 0 and self._is_reading:
             space = self._reader.space()
             try:
                 size = self._socket.recv_into(space)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError as error:
                 self._end(error)
                 return
@@ -122,7 +133,17 @@ class SocketWire:
                 return
             # A read that did not fill its space has emptied the socket.
             room = room - size if size == len(space) else 0
-            self._reader.arrived(size)
+            worth = self._reader.arrived(size)
+        if worth != self._worth:
+            self._wake_for(worth)
+
+    def look(self) -> None:
+        self._wake_for(1)
+
+    def _wake_for(self, worth: int) -> None:
+        if worth != self._worth and not self._is_over:
+            self._worth = worth
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, worth)
 
     def write(self, parts: Sequence[Buffer]) -> bool:
         if self._is_over:
@@ -269,6 +290,8 @@ class TlsWire(asyncio.BufferedProtocol):
     def resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def look(self) -> None: ...
 
     def finish(self) -> None:
         if self._transport is not None:
