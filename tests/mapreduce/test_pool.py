@@ -110,7 +110,6 @@ def test_a_worker_in_a_long_c_call_is_silent_and_not_dead(
     books: Path, tmp_path: Path, word_counts: dict[str, int]
 ) -> None:
     def sabotage() -> None:
-        import time
 
         began = time.monotonic()
         length = 20_000_000
@@ -132,7 +131,6 @@ def test_a_worker_whose_code_closes_descriptors_is_lost_and_replaced(
 ) -> None:
     def sabotage() -> None:
         import os
-        import time
 
         os.closerange(3, 1000)
         time.sleep(1000)
@@ -147,7 +145,6 @@ def test_a_worker_whose_code_writes_to_its_connection_is_lost_with_a_verdict(boo
     def words(key: Any, line: str) -> Pairs:
         import contextlib
         import os
-        import time
 
         for descriptor in map(int, os.listdir("/proc/self/fd")):
             with contextlib.suppress(OSError):
@@ -165,7 +162,6 @@ def test_a_worker_without_any_memory_left_goes_on_speaking(
     books: Path, tmp_path: Path, word_counts: dict[str, int]
 ) -> None:
     def sabotage() -> None:
-        import time
 
         hoard: list[Any] = []
         for size in (1 << 26, 1 << 20, 1 << 12, 64):
@@ -188,7 +184,6 @@ def test_a_hanging_task_is_killed_at_its_stall_deadline(
 ) -> None:
     def sabotage() -> None:
         import signal
-        import time
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(1000)
@@ -229,7 +224,6 @@ def test_a_backup_task_wins_and_the_straggler_is_killed(
     books: Path, tmp_path: Path, word_counts: dict[str, int]
 ) -> None:
     def sabotage() -> None:
-        import time
 
         time.sleep(1000)
 
@@ -261,7 +255,6 @@ def test_a_record_that_ends_its_process_is_set_aside(books: Path, tmp_path: Path
 def test_a_killed_nursery_is_started_again(books: Path, tmp_path: Path, word_counts: dict[str, int]) -> None:
     def sabotage() -> None:
         import os
-        import time
 
         os.kill(os.getppid(), 9)
         time.sleep(1000)  # The kernel ends this process with its parent.
@@ -275,7 +268,6 @@ def test_what_user_code_has_started_ends_with_the_job(books: Path, tmp_path: Pat
     def sabotage() -> None:
         import os
         import signal
-        import time
 
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for leaves_the_group in (False, True):
@@ -323,7 +315,6 @@ def test_taking_too_much_memory_at_once_is_a_memory_error_with_the_users_line(bo
 def test_the_watch_ends_a_worker_that_lifts_its_own_limit(books: Path, tmp_path: Path) -> None:
     def greedy(key: Any, line: str) -> Pairs:
         import resource
-        import time
 
         if line != "the tale of dora":
             return
@@ -341,22 +332,3 @@ def test_the_watch_ends_a_worker_that_lifts_its_own_limit(books: Path, tmp_path:
         )  # fmt: skip
 
     assert failed.value.cause == "memory"
-
-
-def test_tiny_tasks_cost_the_parent_little(tmp_path: Path) -> None:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    tasks = 100
-    for number in range(tasks):
-        (folder / f"{number:04d}").write_text("a\n")
-
-    def words(key: Any, line: str) -> Pairs:
-        yield line, 1
-
-    def go(path: Path, out: str) -> float:
-        began = time.process_time()
-        run(map=words, reduce="sum", reducers=1, input=str(path), output=str(tmp_path / out), split_size=1)
-        return time.process_time() - began
-
-    alone = go(folder / "0000", "one")
-    assert (go(folder, "all") - alone) / tasks < 0.0015
