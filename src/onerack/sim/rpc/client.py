@@ -236,6 +236,8 @@ class SimClient(Node):
                 # What the core wants sent now belongs to this link, even if the next message tells of another.
                 self._said = self.link if self.link is not None and self.link.name == sender else None
                 self._carry_out()
+                if not self.alive:
+                    return
         if is_due:
             self._step(Tick(), self.name)
         self._carry_out()
