@@ -13,11 +13,12 @@ import pytest
 from onerack.config import RpcConfig
 from onerack.errors import UsageError
 from onerack.rpc.link import Link, Peer
-from onerack.rpc.messages import Hello
+from onerack.rpc.messages import Cancel, Hello
 from onerack.rpc.transports import dial, listen
 from onerack.rpc.transports.tls import peer_of
 from tests.rpc.certificates import Authority
 from tests.rpc.links import LOOPS, QUICK, Recorder, run
+from tests.rpc.mutations import frames_of, hammer
 
 CONFIG = RpcConfig()
 
@@ -128,11 +129,11 @@ async def refusal_of(
 
 @both_loops
 def test_a_client_without_certificate_is_refused_and_knows_why(loop: str, rack: Rack) -> None:
-    """It thinks that it is connected; the refusal comes with its first read, or as a mere end of the connection."""
+    """It thinks that it is connected; the refusal comes with its first read."""
 
     async def main() -> None:
         reason = await refusal_of(rack, rack.authority.client(None))
-        assert "the server wants a client certificate" in reason or "may want a certificate of ours" in reason
+        assert reason == "the server wants a client certificate; load one: context.load_cert_chain(...)"
 
     run(main(), loop)
 
@@ -142,8 +143,9 @@ def test_a_client_of_another_authority_is_refused(loop: str, rack: Rack, tmp_pat
     async def main() -> None:
         other = Authority(tmp_path, "other")
         context = rack.authority.client(other.issue("stranger"))
-        reason = await refusal_of(rack, context)
-        assert "does not trust the authority" in reason or "may want a certificate of ours" in reason
+        assert await refusal_of(rack, context) == "the peer does not trust the authority that signed our certificate"
+        context = rack.authority.client(rack.authority.issue("old", days=-1))
+        assert await refusal_of(rack, context) == "our certificate has expired"
 
     run(main(), loop)
 
@@ -224,5 +226,25 @@ def test_one_connection_too_many_is_told_so(loop: str, rack: Rack) -> None:
         assert "overloaded: this server has 1 connections" in await refused.until_lost()
         await listener.close()
         await at_client.until_lost()
+
+    run(main(), loop)
+
+
+@both_loops
+def test_bytes_that_no_tls_has_made_end_the_link_and_nothing_else(loop: str, rack: Rack) -> None:
+    async def main() -> None:
+        at_server, at_client = Recorder(), Recorder()
+        context = rack.authority.server(rack.server)
+        listener = await listen("tls://127.0.0.1:0", at_server.accept, config=CONFIG, tls=context)
+        frames = frames_of([(Hello(1, "", ""), None), (Cancel(1), bytes(1000))], CONFIG)
+        await hammer(listener.address, frames, seed=5, count=30)
+        assert at_server.links == []
+        link = await dial(listener.address, at_client, config=CONFIG, tls=rack.authority.client(rack.client))
+        link.send(Hello(1, "", ""))
+        await at_server.until(lambda: at_server.arrivals)
+        link._wire._socket.send(b"\x17\x03\x03\x00\x20" + bytes(32))  # type: ignore[attr-defined]
+        assert "TLS failed" in await at_server.until_lost()
+        await at_client.until_lost()
+        await listener.close()
 
     run(main(), loop)

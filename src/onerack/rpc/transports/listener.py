@@ -26,6 +26,7 @@ from onerack.rpc.transports.address import Address
 from onerack.rpc.transports.budget import Budget
 from onerack.rpc.transports.sockets import address_of, check_exposure, link_over, resolve, shake_hands
 from onerack.rpc.transports.tls import check_context, peer_of
+from onerack.rpc.transports.tls_wire import TlsWire
 from onerack.rpc.transports.wire import SocketWire, Wire
 
 _BACKLOG: Final = 1024
@@ -160,12 +161,14 @@ class SocketListener:
     async def _shake_hands(
         self, connected: socket.socket, context: ssl.SSLContext, peer_address: str, is_refused: bool
     ) -> None:
+        wire = TlsWire(self._loop, connected, context, None)
         try:
-            wire, certificate = await shake_hands(connected, context, self._config)
+            async with asyncio.timeout(self._config.hello_timeout_s):
+                await shake_hands(wire)
         except OSError:
             self._count(is_refused, -1)
             return
-        self._link(wire, peer_of(certificate, peer_address), is_refused)
+        self._link(wire, peer_of(wire.certificate, peer_address), is_refused)
 
     def _link(self, wire: Wire, peer: Peer, is_refused: bool) -> None:
         def forget(link: Link) -> None:

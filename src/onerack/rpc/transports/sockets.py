@@ -13,7 +13,6 @@ import itertools
 import socket
 import ssl
 from collections.abc import Callable
-from contextvars import Context
 from typing import Any, Final
 
 from onerack.config import RpcConfig
@@ -21,10 +20,11 @@ from onerack.errors import UsageError
 from onerack.rpc.link import Accept, Link, Owner, Peer
 from onerack.rpc.transports.address import Address, host_and_port
 from onerack.rpc.transports.budget import Budget
-from onerack.rpc.transports.connection import LINGER_S, Connection
+from onerack.rpc.transports.connection import Connection
 from onerack.rpc.transports.frames import Side
 from onerack.rpc.transports.tls import check_context, peer_of
-from onerack.rpc.transports.wire import SocketWire, TlsWire, Wire, words_of
+from onerack.rpc.transports.tls_wire import TlsWire
+from onerack.rpc.transports.wire import SocketWire, Wire, words_of
 
 _QUEUE_PAUSE_S: Final = 0.01
 _NUMBERS: Final = itertools.count(1)
@@ -101,8 +101,9 @@ async def dial(
                 wire: Wire = SocketWire(asyncio.get_running_loop(), connected)
                 peer = Peer(peer_address)
             else:
-                wire, certificate = await shake_hands(connected, context, config, server_hostname=address.host)
-                peer = peer_of(certificate, peer_address)
+                wire = tls_wire = TlsWire(asyncio.get_running_loop(), connected, context, address.host)
+                await shake_hands(tls_wire)
+                peer = peer_of(tls_wire.certificate, peer_address)
         return link_over(wire, peer, lambda _link: owner, side="client", config=config, budget=budget or Budget(config))
     except TimeoutError:
         raise ConnectionError(f"{address}: no connection within {config.connect_timeout_s:g} s") from None
@@ -161,29 +162,13 @@ async def resolve(address: Address) -> list[tuple[Any, ...]]:
         return list(await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM))
 
 
-async def shake_hands(
-    connected: socket.socket, context: ssl.SSLContext, config: RpcConfig, *, server_hostname: str | None = None
-) -> tuple[TlsWire, dict[str, Any] | None]:
-    """TLS over a connected socket, which is closed when it fails. `server_hostname`: we are the client."""
-    loop = asyncio.get_running_loop()
-    wire = TlsWire()
+async def shake_hands(wire: TlsWire) -> None:
+    """Raises: OSError: it has failed, and the socket is closed."""
     try:
-        if server_hostname is not None:
-            making = loop.create_connection(
-                lambda: wire, sock=connected, ssl=context, server_hostname=server_hostname,
-                ssl_handshake_timeout=config.connect_timeout_s, ssl_shutdown_timeout=LINGER_S,
-            )  # fmt: skip
-        else:
-            making = loop.connect_accepted_socket(
-                lambda: wire, connected, ssl=context,
-                ssl_handshake_timeout=config.hello_timeout_s, ssl_shutdown_timeout=LINGER_S,
-            )  # fmt: skip
-        # In a context of its own, so that what the link does belongs to nobody's.
-        await loop.create_task(making, context=Context())
+        await wire.shake_hands()
     except BaseException:
-        connected.close()
+        wire.abort()
         raise
-    return wire, wire.certificate
 
 
 def check_exposure(address: Address, insecure: bool) -> None:

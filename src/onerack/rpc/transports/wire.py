@@ -1,16 +1,13 @@
-"""Wires: what moves bytes between a connection and the operating system.
-
-    SocketWire    tcp, unix, and sockets handed over: the socket itself
-    TlsWire       tls: an asyncio transport, since asyncio's TLS is one
+"""Wires: what moves bytes between a connection and the operating system. Here: a socket.
 
 The idea: a wire knows nothing of frames. It asks the connection where to put what it reads and tells it how much that
 was; it writes parts, and says when it can write no more for now.
 
-A SocketWire does not stand on an asyncio transport, because that one copies whatever the socket does not take at once,
-and goes back to the event loop after each read. Here the kernel is given the message and its attachment in one
-`sendmsg`, what is left over stays a view of the attachment, and the kernel is told how much of a large attachment must
-have come before it is worth waking us: each wake-up costs as much as copying a hundred KiB, to both sides.
-What callbacks do belongs to nobody's context (contextvars): not to that of the caller who happened to dial.
+It does not stand on an asyncio transport, because that one copies whatever the socket does not take at once, and goes
+back to the event loop after each read. Here the kernel is given the message and its attachment in one `sendmsg`, what
+is left over stays a view of the attachment, and the kernel is told how much of a large attachment must have come before
+it is worth waking us: each wake-up costs both sides as much as copying a hundred KiB. What callbacks do belongs to
+nobody's context (contextvars): not to that of the caller who happened to dial.
 
 The rule: a wire calls `ended` exactly once, from the event loop and never from inside a call of the connection's.
 """
@@ -25,13 +22,14 @@ import ssl
 import sys
 from collections.abc import Sequence
 from contextvars import Context
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
 from onerack.config import KIB, MIB
 from onerack.rpc.link import Buffer
 
-_TURN_BYTES: Final = 2 * MIB
+TURN_BYTES: Final = 2 * MIB
 """Read from one connection in a turn of the loop, before the others get theirs."""
+_LAST_TURNS: Final = 8
 _UNSENT_BYTES: Final = 256 * KIB
 """What may wait in the kernel without being on its way, for a small message cannot overtake it there."""
 
@@ -118,7 +116,7 @@ class SocketWire:
 
     def _read(self) -> None:
         assert self._reader is not None
-        room, worth = _TURN_BYTES, self._worth
+        room, worth = TURN_BYTES, self._worth
         while room > 0 and self._is_reading:
             space = self._reader.space()
             try:
@@ -134,8 +132,7 @@ class SocketWire:
             # A read that did not fill its space has emptied the socket.
             room = room - size if size == len(space) else 0
             worth = self._reader.arrived(size)
-        if worth != self._worth:
-            self._wake_for(worth)
+        self._wake_for(worth)
 
     def look(self) -> None:
         self._wake_for(1)
@@ -173,10 +170,15 @@ class SocketWire:
                 return
             if self._unsent:
                 return
-        self._reader.writable()
+        if self._send_more():
+            self._reader.writable()
         # Only now: mostly there is more to write, and the socket is full again.
         if not self._unsent and not self._is_over:
             self._loop.remove_writer(self._socket)
+
+    def _send_more(self) -> bool:
+        """For wires that write in steps: the next ones. False: the socket takes no more."""
+        return True
 
     def finish(self) -> None:
         if not self._is_over:
@@ -191,8 +193,9 @@ class SocketWire:
     def _end_after_last_words(self, error: OSError) -> None:
         """Nothing can be written any more; what the peer said before it went can still be read."""
         self._error = error
-        if self._is_reading:
-            self._read()
+        for _ in range(_LAST_TURNS):
+            if self._is_reading:
+                self._read()
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
@@ -220,86 +223,6 @@ def _rest(parts: Sequence[Buffer], sent: int) -> list[memoryview]:
             return [memoryview(part)[sent:], *(memoryview(later) for later in parts[position + 1 :])]
         sent -= len(part)
     return []
-
-
-class TlsWire(asyncio.BufferedProtocol):
-    """The protocol behind asyncio's TLS. It reads nothing until it is started."""
-
-    # With TLS 1.3 a client thinks that it is connected before the server has looked at its certificate.
-    hint = "; it may want a certificate of ours, or not accept the one it got"
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._reader: Reader | None = None
-        self._can_write = True
-        self._is_over = False
-        self._error: Exception | None = None
-
-    # ------------------------------------------------------------------------------------------- what asyncio calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting.
-        self._transport.pause_reading()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        assert self._reader is not None
-        return self._reader.space()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        assert self._reader is not None
-        self._reader.arrived(nbytes)
-
-    def pause_writing(self) -> None:
-        self._can_write = False
-
-    def resume_writing(self) -> None:
-        self._can_write = True
-        if self._reader is not None:
-            self._reader.writable()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._is_over = True
-        self._error = exc
-        if self._reader is not None:
-            self._reader.ended(exc)
-
-    @property
-    def certificate(self) -> dict[str, Any] | None:
-        """The peer's, verified, as `SSLSocket.getpeercert` gives it."""
-        return None if self._transport is None else self._transport.get_extra_info("peercert")
-
-    # --------------------------------------------------------------------------------------- what the connection calls
-
-    def start(self, reader: Reader) -> None:
-        """Raises: ConnectionError: it has ended meanwhile."""
-        if self._is_over or self._transport is None:
-            raise ConnectionError(words_of(self._error) + self.hint)
-        self._reader = reader
-        self._transport.resume_reading()
-
-    def write(self, parts: Sequence[Buffer]) -> bool:
-        if self._transport is None or self._is_over:
-            return False
-        self._transport.writelines(parts)
-        return self._can_write
-
-    def pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-    def look(self) -> None: ...
-
-    def finish(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
 
 _TLS_WORDS: Final = {
