@@ -20,7 +20,8 @@ import msgspec
 from onerack.errors import UsageError
 
 EXPECTED: Final = "tcp://host:port, tls://host:port, unix://path, memory://name, sim://name or name://service"
-_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 _NAMED: Final = ("memory", "sim", "name")
 
 

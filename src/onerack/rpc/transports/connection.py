@@ -98,10 +98,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, wire: Wire, owner: Owner, forget: Callable[[Link], None] | None = None) -> None:
-        """Begins. Nothing is received before this turn of the loop has ended. `forget` is called with `owner.lost`.
-
-        Raises: ConnectionError: the wire has ended meanwhile; the owner hears nothing.
-        """
+        """Begins. Nothing is received before this turn of the loop has ended. `forget` is called with `owner.lost`."""
         wire.start(self)
         self._wire = wire
         self._owner = owner

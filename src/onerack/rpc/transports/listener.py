@@ -179,12 +179,10 @@ class SocketListener:
         accept = self._refuse if is_refused else self._accept
         try:
             link = link_over(wire, peer, accept, side="server", config=self._config, budget=self._budget, forget=forget)
-        except BaseException as error:
+        except BaseException:
             self._count(is_refused, -1)
-            if not isinstance(error, ConnectionError):
-                raise
-        else:
-            self._links.add(link)
+            raise
+        self._links.add(link)
 
     def _count(self, is_refused: bool, step: int) -> None:
         self._refused += step * is_refused

@@ -64,10 +64,7 @@ def link_over(
     forget: Callable[[Link], None] | None = None,
     name: str = "",
 ) -> Link:
-    """A connection over a wire that nobody else uses. `forget` is called when the link is lost.
-
-    Raises: ConnectionError: the wire has ended meanwhile.
-    """
+    """A connection over a wire that nobody else uses. `forget` is called when the link is lost."""
     try:
         name = name or f"{peer.address}#{next(_NUMBERS)}"
         link = Connection(name, peer, side, config=config, budget=budget, must_introduce=must_introduce)

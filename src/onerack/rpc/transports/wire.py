@@ -84,10 +84,11 @@ class SocketWire:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
         connected.setblocking(False)
-        if connected.family in (socket.AF_INET, socket.AF_INET6):
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if sys.platform == "linux":
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        with contextlib.suppress(OSError):  # Some systems refuse when the peer has gone already; reading will say so.
+            if connected.family in (socket.AF_INET, socket.AF_INET6):
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sys.platform == "linux":
+                    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._loop = loop
         self._socket = connected
         self._context = Context()
