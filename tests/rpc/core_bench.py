@@ -227,7 +227,7 @@ class ServerBench:
         elif self.log:
             after._first_index = self._first_index
             after.commit(*self.log)
-        after.say(Tick(), "")
+        after._turn()
         return after
 
     def snapshot(self) -> bytes:

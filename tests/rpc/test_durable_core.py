@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from onerack.rpc.core.commands import Advance, Invoke, Open, decode_command, encode_command
+from onerack.rpc.core.commands import Advance, Invoke, Keep, Open, decode_command, encode_command
 from onerack.rpc.core.durable import LOG
 from onerack.rpc.core.runs import Committed
 from onerack.rpc.messages import Mode, OpenSession, SessionOpened, Status
@@ -231,6 +231,16 @@ def test_leases_do_not_run_while_nobody_serves() -> None:
     assert transfer(after, session) == [Status.OK]
 
 
+def test_a_command_that_comes_late_does_not_turn_back_the_time() -> None:
+    bench, session = durable_bench(session_lease_s=60.0)
+    early = encode_command(Advance(1.0))
+    for at in (50.0, 100.0):
+        bench.commit(encode_command(Keep(at, session, 0)), early)
+    bench.commit(encode_command(Advance(155.0)))
+    assert transfer(bench, session) == [], "it was heard at 100 and lives"
+    assert decode_command(bench.proposals[0]).at >= 155.0
+
+
 def test_log_time_never_goes_back() -> None:
     bench, session = durable_bench()
     bench.now += 500.0
@@ -252,6 +262,28 @@ def test_a_durable_session_expires_by_a_command_though_nothing_else_happens() ->
         bench.commit()
     assert bench.now <= 100.0 + 60.0 * 1.5
     assert transfer(bench, session) == [Status.EXPIRED]
+
+
+def test_a_session_that_is_opened_after_a_long_silence_expires_too() -> None:
+    bench = ServerBench(durable=True, session_lease_s=60.0)
+    bench.tick()
+    alarm = bench.wake_at
+    assert alarm is None, "there is nothing to look at"
+    session = bench.open(durable=True)
+    while bench.wake_at is not None:
+        bench.tick(after_s=bench.wake_at - bench.now)
+        bench.commit()
+    assert transfer(bench, session) == [Status.EXPIRED]
+
+
+def test_a_call_keeps_its_session() -> None:
+    bench, session = durable_bench(session_lease_s=60.0)
+    for seq in range(1, 5):
+        bench.tick(after_s=45.0)
+        bench.commit(encode_command(Advance(0.0)))
+        assert transfer(bench, session, seq, ack=seq - 1) == []
+        bench.commit()
+        assert bench.answers == [("a", seq, Status.OK)]
 
 
 def test_a_session_from_a_snapshot_expires_though_nothing_else_happens() -> None:

@@ -277,6 +277,17 @@ def test_calls_of_a_session_go_on_without_their_link() -> None:
     assert ("b", 1, Status.OK) in bench.answers
 
 
+def test_a_link_that_is_lost_leaves_nothing_behind() -> None:
+    bench = ServerBench()
+    session = bench.open()
+    bench.request(session, 1)
+    bench.request(0, 0, call=9, method=SET_SLOWLY)
+    bench.close(session)
+    bench.lose("a")
+    bench.end()
+    bench._witness.check_rest()
+
+
 # ------------------------------------------------------------------------------------------------ overload
 
 
@@ -322,16 +333,24 @@ def test_replies_that_fill_their_memory_keep_new_calls_out_and_nothing_is_evicte
     assert len(bench.begun) == 3
 
 
-def test_an_attempt_that_is_refused_still_acknowledges() -> None:
+def test_an_attempt_that_finds_no_room_still_acknowledges() -> None:
     bench = ServerBench(replies_bytes_max=600)
     session = bench.open()
     for seq in (1, 2, 3):
         bench.request(session, seq)
-    assert bench.request(session, 4, ack=3) == [Status.OK], "what it acknowledges makes the room that it needs"
-    bench.request(session, 5, ack=3)
-    bench.request(session, 6, ack=3)
+    assert bench.request(session, 5) == [Status.OVERLOADED]
+    assert bench.request(session, 5, ack=3) == [Status.OK], "what it acknowledges makes the room that it needs"
+
+
+def test_a_full_memory_is_full_for_everybody() -> None:
+    bench = ServerBench(replies_bytes_max=600)
+    session = bench.open()
+    for seq in (1, 2, 3):
+        bench.request(session, seq)
     other = bench.open("b")
     assert bench.request(other, 1, link="b") == [Status.OVERLOADED]
+    bench.keep(session, ack=3)
+    assert bench.request(other, 1, link="b") == [Status.OK]
 
 
 def test_the_call_that_the_mark_waits_for_is_never_kept_out_by_replies() -> None:
