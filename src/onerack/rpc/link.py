@@ -54,7 +54,7 @@ class Link(Protocol):
         """
 
     def send_all(self, messages: Sequence[Any]) -> None:
-        """As `send` for each of them, without attachments; cheaper when there are many."""
+        """As `send` for each of them, without attachments; cheaper when there are many. `flush` must follow."""
 
     def flush(self) -> None:
         """Hands everything that is queued to the operating system now."""

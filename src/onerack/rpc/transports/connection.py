@@ -128,8 +128,6 @@ class Connection:
         sender.add_all(messages)
         if sender.small_bytes > _EAGER_BYTES:
             self._relieve()
-        elif not self._will_flush and not self._is_blocked:
-            self._flush_soon()
 
     def flush(self) -> None:
         wire, sender = self._wire, self._sender
