@@ -534,7 +534,8 @@ def test_csv_options(tmp_path: Path) -> None:
     assert values(columns=["c", "a"]) == [{"c": "3", "a": "1"}]
     assert values(header=False)[1] == {"c0": "1", "c1": ";", "c2": "3"}
     assert values(header=False, columns=["p", "q", "r"])[0] == {"p": "a", "q": "b", "r": "c"}
-    for options in ({"separator": ";"}, {"delimiter": ";;"}, {"columns": "a"}):
+    refused: list[dict[str, Any]] = [{"separator": ";"}, {"delimiter": ";;"}, {"columns": "a"}]
+    for options in refused:
         with pytest.raises(UsageError, match="csv"):
             open_split(Split(0, ()), InputFormat("csv", options=options))
     with pytest.raises(InputError, match="no column 'q'; it has a, b, c"):

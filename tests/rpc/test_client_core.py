@@ -148,6 +148,9 @@ def test_a_new_link_does_not_pay_for_the_silence_of_the_old_one() -> None:
     bench = ClientBench(reliable=False, attempt_timeout_s=1.0)
     bench.call(TRANSFER)
     bench.opened()
+    for _ in range(5):
+        assert bench.wake_at is not None
+        bench.tick(after_s=max(0.0, bench.wake_at - bench.now))
     bench.unlink()
     for _ in range(10):
         bench.miss()

@@ -236,7 +236,7 @@ def test_a_command_that_comes_late_does_not_turn_back_the_time() -> None:
     early = encode_command(Advance(1.0))
     for at in (50.0, 100.0):
         bench.commit(encode_command(Keep(at, session, 0)), early)
-    bench.commit(encode_command(Advance(155.0)))
+    bench.commit(encode_command(Advance(155.0)), early)
     assert transfer(bench, session) == [], "it was heard at 100 and lives"
     assert decode_command(bench.proposals[0]).at >= 155.0
 
