@@ -145,6 +145,7 @@ class DurableCalls:
         xid = (request.session, request.seq)
         proposed = self._proposed.get(xid)
         if proposed is not None:
+            self._keep(session, request.ack, now)
             first, waiting = proposed
             if (first.arguments, first.method) != (request.arguments, request.method):
                 self._desk.answer(attempt, request.session, replies.FALSE_RETRY)
