@@ -318,18 +318,22 @@ def test_of_one_session_the_log_is_told_one_thing_at_a_time() -> None:
     assert len(bench.proposals) == 1, "what the log did not take is told again"
 
 
-@pytest.mark.parametrize("refused", [True, False])
-def test_whoever_only_tries_again_lives(refused: bool) -> None:
+@pytest.mark.parametrize(("seq", "status"), [(1, [Status.OK]), (3, [Status.OVERLOADED]), (4, [])])
+def test_whoever_only_tries_again_lives(seq: int, status: list[Status]) -> None:
+    """Answered from memory, refused because it is full, or waiting for a log that does not come to an end."""
     bench, session = durable_bench(session_lease_s=60.0, replies_bytes_max=500)
+    transfer(bench, session, 4)
+    slow = bench.proposals.pop()
     transfer(bench, session, 1)
     transfer(bench, session, 2)
     bench.commit()
-    seq = 3 if refused else 1
     for _ in range(30):
         bench.tick(after_s=10.0)
         bench.commit()
-        assert transfer(bench, session, seq) == [Status.OVERLOADED if refused else Status.OK]
+        assert transfer(bench, session, seq) == status
         bench.commit()
+    bench.commit(slow)
+    assert bench.answers[0] == ("a", 4, Status.OK)
 
 
 def test_closing_a_session_is_decided_by_the_log() -> None:

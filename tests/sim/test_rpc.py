@@ -164,25 +164,28 @@ def test_the_judge_alone_finds_it_too(name: str) -> None:
 
 
 def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
-    program = "from onerack.sim.rpc import run_schedule\nfor s in range(40): print(run_schedule(s).trace_hash)"
-    expected = [run_schedule(seed).trace_hash for seed in range(40)]
-    for hash_seed in ("0", "1", "77"):
-        done = subprocess.run(
+    program = "from onerack.sim.rpc import run_schedule\nfor s in range(25): print(run_schedule(s).trace_hash)"
+    others = [
+        subprocess.Popen(
             [sys.executable, "-c", program],
             env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
-            check=True,
         )
-        assert done.stdout.split() == expected
+        for hash_seed in ("0", "77")
+    ]
+    expected = [run_schedule(seed).trace_hash for seed in range(25)]
+    for other in others:
+        printed, _ = other.communicate()
+        assert printed.split() == expected
 
 
 def test_different_seeds_give_different_runs() -> None:
-    assert len({run_schedule(seed).trace_hash for seed in range(50)}) == 50
+    assert len({run_schedule(seed).trace_hash for seed in range(25)}) == 25
 
 
 def test_watching_changes_nothing() -> None:
-    for seed in range(30):
+    for seed in range(15):
         assert run_schedule(seed).trace_hash == run_schedule(seed, watches=False).trace_hash
 
 

@@ -68,11 +68,8 @@ class Judge:
         self.cases = {
             call.number: Case(call, logged=_is_logged(call)) for each in calls.values() for call in each
         }  # fmt: skip
-        self._open = len(self.cases)
-
-    @property
-    def all_ended(self) -> bool:
-        return not self._open
+        self.left = len(self.cases)
+        """Calls that have not ended yet, or not begun."""
 
     def open_calls(self) -> list[int]:
         return [number for number, case in self.cases.items() if case.is_open]
@@ -120,18 +117,18 @@ class Judge:
         case = self.cases[number]
         if case.is_open:
             case.abandoned = True
-            self._open -= 1
+            self.left -= 1
 
     def orphan(self, number: int) -> None:
         """The client has died with the call open."""
         self.cases[number].orphaned = True
-        self._open -= 1
+        self.left -= 1
 
     def ended(self, number: int, outcome: Outcome) -> None:
         case = self.cases[number]
         _require(case.outcome is None, "a_call_ends_once", f"call {number}: {outcome}, after {case.outcome}")
         case.outcome = outcome
-        self._open -= 1
+        self.left -= 1
         if outcome.status == Status.OK:
             result = decode_result(outcome.body)
             self._check_reply(case, result.call, result.run)
