@@ -123,6 +123,8 @@ class ServerWitness:
         """Ticket -> what the shell was told to run and has not ended."""
         self._begun: set[Xid] = set()
         self._refused: set[Xid] = set()
+        self._keeping: frozenset[int] = frozenset()
+        """Sessions of which the log was being told that they live, before this step."""
         self._is_losing = False
         """The log has dropped something; perhaps that somebody lives."""
         self._asked: dict[Attempt, Xid] = {}
@@ -144,6 +146,8 @@ class ServerWitness:
                 self._begin(decision)
         self._look_at_sessions(now)
         self._note_life(message, now)
+        if self._core.durable is not None:
+            self._keeping = frozenset(self._core.durable._keeping)
 
     def check_runs(self) -> None:
         """Every call that is said to run has a run, and the other way round. Raises: InvariantBroken."""
@@ -222,11 +226,14 @@ class ServerWitness:
             self._kept[number].closed = True
 
     def _note_life(self, message: Any, now: float) -> None:
-        """Who says something new lives; a late copy of what is long over may come from the network."""
+        """Who says something new lives; a late copy of what is long over may come from the network.
+
+        While the log is being told of a session it is told nothing more of it: how long that takes is lost of a lease.
+        """
         if isinstance(message, Attached):
             message = message.request
         if isinstance(message, Request | KeepSession):
-            kept = self._kept.get(message.session)
+            kept = self._kept.get(message.session) if message.session not in self._keeping else None
             if kept is not None and (isinstance(message, KeepSession) or message.seq > kept.mark):
                 kept.heard_at = self._clock_of(kept, now)
 
