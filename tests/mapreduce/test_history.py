@@ -64,6 +64,11 @@ def test_a_running_job_whose_lock_nobody_holds_is_lost() -> None:
     assert load_job(record.job).state == "lost"
 
 
+def test_ids_of_one_second_sort_by_time() -> None:
+    ids = [create_job()[0] for _ in range(20)]
+    assert ids == sorted(ids)
+
+
 def test_ids_differ_and_directories_are_their_own() -> None:
     made = [create_job() for _ in range(20)]
 
