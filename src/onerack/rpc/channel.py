@@ -1,7 +1,7 @@
 """A channel: one client's connection to one service, kept up, with the client core behind it.
 
-The idea: two loops. Calls go into the core as they are made; once per turn of the event loop the core is drained, and
-everything that has gathered leaves in one write. Beside it a task keeps a link up: it dials one address after the
+The idea: two loops. Calls go into the core as they are made; once per turn of the event loop, and earlier when many
+have gathered, the core is drained, and everything leaves in one write. Beside it a task keeps a link up: it dials one address after the
 other, greets the server, and dials again, with growing pauses, when the link is lost. What becomes of open calls
 meanwhile is the core's decision. A channel over a socket that was handed over has that one link and no other.
 
@@ -38,7 +38,7 @@ from onerack.rpc.core.client import (
 from onerack.rpc.core.retry import Backoff
 from onerack.rpc.dice import new_random
 from onerack.rpc.interface.codec import Codec
-from onerack.rpc.link import Arrival, Buffer, Link, send_by
+from onerack.rpc.link import TOGETHER, Arrival, Buffer, Link, send_by
 from onerack.rpc.messages import (
     PROTOCOL_VERSION,
     Credit,
@@ -157,6 +157,8 @@ class Channel:
         self._lost: asyncio.Event = asyncio.Event()
         self._lost_reason = ""
         self._turning = False
+        self._gathered = 0
+        """Calls that were made since the core was drained."""
         self._now = 0.0
         """When the turn began in which calls are being made."""
         self._closed = False
@@ -259,6 +261,9 @@ class Channel:
             loop.call_soon(self._turn)
         # `step` would look up what we know: which handler an Invoke goes to.
         self._core.on_invoke(invoke, _USER, self._now)
+        self._gathered += 1
+        if self._gathered == TOGETHER:
+            self._carry_out()
         return call, future
 
     def abandon(self, call: int) -> None:
@@ -330,8 +335,12 @@ class Channel:
     # ------------------------------------------------------------------------------------------------ the turn
 
     def _turn(self) -> None:
-        """Carries out what the core wants done."""
         self._turning = False
+        self._carry_out()
+
+    def _carry_out(self) -> None:
+        """What the core wants done."""
+        self._gathered = 0
         output = self._core.drain()
         link = self._link
         if output.sends and link is not None:

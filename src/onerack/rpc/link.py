@@ -12,12 +12,16 @@ turn. Messages are not delivered after `lost`, and `lost` comes exactly once for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from onerack.rpc.messages import Buffer as Buffer
 from onerack.runtime.seam import Envelope
+
+TOGETHER: Final = 32
+"""So many messages are a batch. Fewer cost more each; if many more went at once, one end would wait while the other
+works: with 64 callers in two batches, client and server work at the same time, on a processor each."""
 
 Arrival = tuple[Any, Buffer | None]
 """A message and its attachment."""

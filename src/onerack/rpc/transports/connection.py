@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from onerack.config import KIB, MIB, RpcConfig
 from onerack.errors import ProtocolError
-from onerack.rpc.link import Arrival, Buffer, Link, Owner, Peer
+from onerack.rpc.link import TOGETHER, Arrival, Buffer, Link, Owner, Peer
 from onerack.rpc.messages import Notice, Pong
 from onerack.rpc.transports.budget import Budget
 from onerack.rpc.transports.frames import Side, check_limits
@@ -189,11 +189,13 @@ class Connection:
             refusal = error
         if self._receiver.pings:
             self._answer_pings()
-        if arrivals:
-            self._deliver(arrivals)
+        for start in range(0, len(arrivals), TOGETHER):
+            if self.is_open:
+                self._deliver(arrivals[start : start + TOGETHER])
+                self.flush()
         if refusal is not None:
             self._refuse("malformed", refusal)
-        if self._sender.has_output:
+        if self._sender.has_output:  # Pongs, and a last word.
             self.flush()
         if self._receiver.has_large and not self._budget.has_room_for(self._receiver):
             self._is_held = True
