@@ -127,6 +127,95 @@ class RpcConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and timeouts of raft; seconds and bytes."""
+
+    heartbeat_interval_s: float = 0.05
+    """How often a leader says that it leads."""
+    election_timeout_s: float = 0.3
+    """A follower that hears nothing for a time drawn from [this, twice this) starts an election."""
+    in_flight_max: int = 256
+    """Append messages to one follower that are not answered."""
+    in_flight_bytes_max: int = 16 * MIB
+    """And what they hold together."""
+    append_bytes_max: int = MIB
+    """Entries in one Append; a single longer entry goes alone."""
+    entry_bytes_max: int = 8 * MIB
+    """One entry: a batch of commands."""
+    uncommitted_bytes_max: int = 64 * MIB
+    """What a leader takes beyond the commit index; more is refused as overloaded."""
+    reads_max: int = 100_000
+    """Reads that may wait for a round of heartbeats."""
+    segment_bytes: int = 64 * MIB
+    """One file of the log."""
+    snapshot_bytes: int = 64 * MIB
+    """So much of the log makes the next snapshot worth its while."""
+    snapshot_piece_bytes: int = MIB
+    """A snapshot travels in such pieces."""
+    kept_bytes: int = 16 * MIB
+    """So much of the log before a snapshot is kept for slow followers."""
+    lease_reads: bool = False
+    """Answer reads by the leader's lease, without a round: faster, and only right if clocks run alike."""
+    clock_drift: float = 0.1
+    """By so much two clocks may run apart, as a share; it shortens a leader's lease."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if name != "lease_reads":
+                require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
+        require(
+            self.heartbeat_interval_s * 3 <= self.election_timeout_s,
+            f"heartbeat_interval_s={self.heartbeat_interval_s} must be at most a third of "
+            f"election_timeout_s={self.election_timeout_s}",
+        )
+        require(self.clock_drift < 1, f"clock_drift={self.clock_drift} must be less than 1")
+        require(
+            self.entry_bytes_max <= self.uncommitted_bytes_max,
+            f"entry_bytes_max={self.entry_bytes_max} must not exceed uncommitted_bytes_max={self.uncommitted_bytes_max}",
+        )
+        require(
+            2 * self.entry_bytes_max <= self.segment_bytes,
+            f"segment_bytes={self.segment_bytes} must be at least twice entry_bytes_max={self.entry_bytes_max}",
+        )
+
+
+class KvConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the key-value store; the defaults are etcd's."""
+
+    request_bytes_max: int = 1536 * KIB
+    """One request."""
+    txn_ops_max: int = 128
+    """Operations in one list of a transaction."""
+    quota_bytes: int = 2 * GIB
+    """Keys, values and their history; beyond it only deletion and compaction are taken."""
+    lease_ttl_s_min: int = 1
+    """A lease that asks for less gets this."""
+    lease_ttl_s_max: int = 9_000_000_000
+    """A lease that asks for more is refused."""
+    request_timeout_s: float = 7.0
+    """A write that was not applied after so long is answered as timed out: its outcome is unknown."""
+    watch_progress_s: float = 600.0
+    """How often a watch that asked for it is told how far it is."""
+    watch_response_bytes_max: int = MIB
+    """Events in one answer of a watch that allows fragments."""
+    watch_waiting_bytes_max: int = 64 * MIB
+    """Events that may wait for a client that does not read; then its stream is ended."""
+    auth_token_ttl_s: float = 300.0
+    """A token that nobody has used for so long is void."""
+    connections_max: int = 10_000
+    """Clients connected to one node."""
+    streams_max: int = 100_000
+    """Requests open on one connection."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
+        require(
+            self.lease_ttl_s_min <= self.lease_ttl_s_max,
+            f"lease_ttl_s_min={self.lease_ttl_s_min} must not exceed lease_ttl_s_max={self.lease_ttl_s_max}",
+        )
+
+
 class MapReduceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and timeouts of the MapReduce engine; seconds and bytes."""
 

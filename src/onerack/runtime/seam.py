@@ -5,8 +5,8 @@ out of `drain` as one `Output`. A core holds no clock, socket, file, thread or d
 seeded `random.Random` given at construction, identity a node id and counters. The same seed and the same messages
 in the same order give the same Outputs, byte for byte, in any process.
 
-The rule for hosts: `writes` are durable before anything else of the same Output leaves; then `sends`, then
-`applied`, then `events`; one Output in flight per core.
+The rule for hosts: `early` leaves at once; `writes` are durable before anything else of the same Output leaves; then
+`sends`, then `applied`, then `events`; one Output in flight per core.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ class Event(msgspec.Struct, frozen=True):
 class Output(msgspec.Struct):
     """What a core wants done, in the order in which it must be done."""
 
-    writes: list[bytes] = msgspec.field(default_factory=list)
-    """Records that must be durable before anything below leaves this node."""
+    writes: list[Any] = msgspec.field(default_factory=list)
+    """Records that must be durable before `sends`, and all below it, leave this node: bytes, or what the host's
+    storage encodes."""
     sends: list[Envelope] = msgspec.field(default_factory=list)
     applied: list[Any] = msgspec.field(default_factory=list)
     """Decisions, in order, each handed over exactly once per run."""
     events: list[Event] = msgspec.field(default_factory=list)
+    early: list[Envelope] = msgspec.field(default_factory=list)
+    """Sends that follow from no write: they may leave at once, while the disk works."""
     wake_at: float | None = None
     """When the core wants a `Tick`, on the clock of `now`; None: never."""
 

@@ -1,0 +1,1 @@
+"""A linearizable key-value store that speaks etcd v3."""
