@@ -171,7 +171,8 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
         require(self.clock_drift < 1, f"clock_drift={self.clock_drift} must be less than 1")
         require(
             self.entry_bytes_max <= self.uncommitted_bytes_max,
-            f"entry_bytes_max={self.entry_bytes_max} must not exceed uncommitted_bytes_max={self.uncommitted_bytes_max}",
+            f"entry_bytes_max={self.entry_bytes_max} must not exceed "
+            f"uncommitted_bytes_max={self.uncommitted_bytes_max}",
         )
         require(
             2 * self.entry_bytes_max <= self.segment_bytes,
