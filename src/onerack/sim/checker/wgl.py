@@ -1,0 +1,212 @@
+"""The search for an order that explains a history (Wing & Gong, with Lowe's improvements).
+
+The idea: walk through calls and returns in order of time. At a call, try whether the operation may take effect now; if
+so take it out of the list, and begin again at its head. At the return of an operation that has not taken effect, some
+earlier choice was wrong: undo the last one and go on behind it. What was tried once, the same operations done and the
+same state reached, is not tried again.
+
+Three things make it fast enough to be used on every run:
+- Keys are searched apart, for linearizability is local.
+- The set of operations done is remembered as the XOR of a random number for each; two sets may then be taken for one,
+  which can only hide an explanation. So every alarm is searched again with exact sets before it is believed.
+- An operation that can never change the state (a read, a compare that failed) is done as soon as it fits, and that
+  choice is never undone: in any explanation in which it comes later it can be moved to here.
+
+The rule: a history is good, or bad with a reason, or unknown when the search took `steps_max` steps; never wrong.
+
+Source: Wing & Gong, Testing and Verifying Concurrent Objects, 1993; Lowe, Testing for Linearizability, 2016.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from onerack.sim.checker.history import Anomaly, Operation, Verdict, by_key, window_of
+
+STEPS_MAX: Final = 30_000_000
+REFUSED: Final = object()
+"""What a model says when an operation cannot have had this result in this state."""
+
+
+class Model(Protocol):
+    """What one key of the system should be, if there were only one of it and one client at a time."""
+
+    initial: Hashable
+
+    def step(self, state: Any, operation: Operation) -> Any:
+        """The next state, or REFUSED. An operation whose result nobody knows is accepted whatever it did."""
+
+    def is_idle(self, operation: Operation) -> bool:
+        """Whether the operation, with the result that it had, leaves every state as it was."""
+
+
+class Register:
+    """One value. Kinds: `write` (value), `read`, `cas` ((expected, value), result True or False)."""
+
+    initial: Hashable = None
+
+    def step(self, state: Any, operation: Operation) -> Any:
+        kind = operation.kind
+        if kind == "write":
+            return operation.argument
+        if kind == "read":
+            return state if operation.end is None or operation.result == state else REFUSED
+        assert kind == "cas", kind
+        argument: Any = operation.argument
+        expected, value = argument
+        if operation.end is not None and (state == expected) is not operation.result:
+            return REFUSED
+        return value if state == expected else state
+
+    def is_idle(self, operation: Operation) -> bool:
+        failed = operation.kind == "cas" and operation.result is False and operation.end is not None
+        return operation.kind == "read" or failed
+
+
+class Appends:
+    """A list. Kinds: `append` (value), `read` (result: all values, as a tuple)."""
+
+    initial: Hashable = ()
+
+    def step(self, state: Any, operation: Operation) -> Any:
+        if operation.kind == "append":
+            return (*state, operation.argument)
+        assert operation.kind == "read", operation.kind
+        return state if operation.end is None or operation.result == state else REFUSED
+
+    def is_idle(self, operation: Operation) -> bool:
+        return operation.kind == "read"
+
+
+REGISTER: Final = Register()
+APPENDS: Final = Appends()
+
+
+def check_linearizable(operations: Iterable[Operation], model: Model, steps_max: int = STEPS_MAX) -> Verdict:
+    """Whether each key behaves as the model, for some order of its operations that agrees with time."""
+    anomalies: list[Anomaly] = []
+    unknown: list[str] = []
+    steps = 0
+    for key, mine in by_key(operations).items():
+        found = _check_key(mine, model, steps_max - steps)
+        steps += found.steps
+        if found.is_unknown:
+            unknown.append(key)
+        elif found.stuck is not None:
+            anomalies.append(_explain(key, mine, found))
+    return Verdict(tuple(anomalies), tuple(unknown), steps)
+
+
+class _Found(NamedTuple):
+    """`stuck`: of all tries the one that came furthest could not place this operation; None: there is an order."""
+
+    steps: int
+    stuck: Operation | None = None
+    state: Any = None
+    done: int = 0
+    is_unknown: bool = False
+
+
+def _check_key(operations: Sequence[Operation], model: Model, steps_max: int) -> _Found:
+    # A read without an answer says nothing and changes nothing.
+    wanted = [each for each in operations if each.end is not None or not model.is_idle(each)]
+    chance = random.Random(len(wanted))  # noqa: S311 - any numbers will do, the same every time
+    found = _search(wanted, model, [chance.getrandbits(62) for _ in wanted], steps_max)
+    if found.stuck is None or found.is_unknown:
+        return found
+    exact = _search(wanted, model, [1 << number for number in range(len(wanted))], steps_max)
+    return exact._replace(steps=exact.steps + found.steps)
+
+
+class _Line:
+    """Calls and returns in order of time, as a list from which one can be taken out and put back. Place 0 is both
+    ends."""
+
+    __slots__ = ("after", "before", "returns", "who")
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        # At equal times calls come before returns.
+        moments = [(each.call, 0, number) for number, each in enumerate(operations)]
+        moments += [(each.end, 1, number) for number, each in enumerate(operations) if each.end is not None]
+        moments.sort()
+        size = len(moments) + 1
+        self.after = [*range(1, size), 0]
+        self.before = [size - 1, *range(size - 1)]
+        self.who = [-1, *(number for _, _, number in moments)]
+        """The operation of each place."""
+        self.returns = [0] * size
+        """Of a call: the place of its return, 0 if there is none. Of a return: -1."""
+        calls = [0] * len(operations)
+        for place, (_, is_return, number) in enumerate(moments, 1):
+            if is_return:
+                self.returns[calls[number]] = place
+                self.returns[place] = -1
+            else:
+                calls[number] = place
+
+
+def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int], steps_max: int) -> _Found:
+    """One loop, written for speed: the lists of `_Line` are changed in place here."""
+    line = _Line(operations)
+    after, before, returns, who = line.after, line.before, line.returns, line.who
+    step, is_idle = model.step, [model.is_idle(each) for each in operations]
+    left = sum(each.end is not None for each in operations)
+    state: Any = model.initial
+    done, steps = 0, 0
+    seen: set[tuple[int, Any]] = set()
+    undo: list[tuple[int, int, Any]] = []
+    deepest = _Found(0, done=-1)
+    at = after[0]
+    while left:
+        steps += 1
+        if steps > steps_max:
+            return _Found(steps, is_unknown=True)
+        if (back := returns[at]) < 0:
+            if len(undo) > deepest.done:
+                deepest = _Found(0, operations[who[at]], state, len(undo))
+            idle = True
+            while idle:
+                if not undo:
+                    return deepest._replace(steps=steps)
+                at, done, state = undo.pop()
+                if back := returns[at]:
+                    left += 1
+                    after[before[back]] = before[after[back]] = back
+                after[before[at]] = before[after[at]] = at
+                idle = is_idle[who[at]]
+            at = after[at]
+            continue
+        number = who[at]
+        reached = step(state, operations[number])
+        if reached is not REFUSED:
+            mark = done ^ marks[number]
+            tried = (mark, reached)
+            if tried not in seen:
+                seen.add(tried)
+                undo.append((at, done, state))
+                done, state = mark, reached
+                after[before[at]], before[after[at]] = after[at], before[at]
+                if back:
+                    left -= 1
+                    after[before[back]], before[after[back]] = after[back], before[back]
+                at = after[0]
+                continue
+        at = after[at]
+    return _Found(steps)
+
+
+def _explain(key: str, operations: Sequence[Operation], found: _Found) -> Anomaly:
+    stuck = found.stuck
+    assert stuck is not None
+    assert stuck.end is not None
+    detail = f"no order of all operations explains {stuck}; the best one has {found.done} before it and reaches "
+    witnesses = [str(each) for each in window_of(operations, stuck)]
+    return Anomaly(
+        "linearizability", key, (stuck.call, stuck.end), detail + repr(found.state), tuple(_shortened(witnesses))
+    )
+
+
+def _shortened(lines: Sequence[str], most: int = 24) -> Sequence[str]:
+    return lines if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more"]
