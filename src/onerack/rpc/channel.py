@@ -1,9 +1,9 @@
 """A channel: one client's connection to one service, kept up, with the client core behind it.
 
 The idea: two loops. Calls go into the core as they are made; once per turn of the event loop, and earlier when many
-have gathered, the core is drained, and everything leaves in one write. Beside it a task keeps a link up: it dials one address after the
-other, greets the server, and dials again, with growing pauses, when the link is lost. What becomes of open calls
-meanwhile is the core's decision. A channel over a socket that was handed over has that one link and no other.
+have gathered, the core is drained, and everything leaves in one write. Beside it a task keeps a link up: it dials one
+address after the other, greets the server, and dials again, with growing pauses, when the link is lost. What becomes of
+open calls meanwhile is the core's decision. A channel over a socket that was handed over has that one link only.
 
 The rule: nothing here decides about a call. A binding that can never succeed (another cluster, an incompatible
 interface) ends the channel with an error that says why; everything else is tried again.
@@ -159,6 +159,8 @@ class Channel:
         self._turning = False
         self._gathered = 0
         """Calls that were made since the core was drained."""
+        self._is_alone = False
+        """The last call that left was the only one: probably there is one caller, and the next need not wait a turn."""
         self._now = 0.0
         """When the turn began in which calls are being made."""
         self._closed = False
@@ -255,14 +257,16 @@ class Channel:
         self._futures[call] = future
         number, attempts_max = self._numbers[method]
         invoke = Invoke(call, number, mode, arguments, attachment, deadline_at, attempts_max, streaming, metadata, json)
+        is_only = self._is_alone and len(self._futures) == 1
         if not self._turning:
-            self._turning = True
             self._now = loop.time()
-            loop.call_soon(self._turn)
+            if not is_only:
+                self._turning = True
+                loop.call_soon(self._turn)
         # `step` would look up what we know: which handler an Invoke goes to.
         self._core.on_invoke(invoke, _USER, self._now)
         self._gathered += 1
-        if self._gathered == TOGETHER:
+        if is_only or self._gathered == TOGETHER:
             self._carry_out()
         return call, future
 
@@ -340,7 +344,9 @@ class Channel:
 
     def _carry_out(self) -> None:
         """What the core wants done."""
-        self._gathered = 0
+        if self._gathered:
+            self._is_alone = self._gathered == len(self._futures) == 1
+            self._gathered = 0
         output = self._core.drain()
         link = self._link
         if output.sends and link is not None:

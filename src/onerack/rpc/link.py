@@ -2,8 +2,8 @@
 
 The idea: calls, sessions and retries do not care what carries them. A link carries whole messages, each with at most
 one attachment (raw bytes that are never copied into msgpack); it may be a socket, a queue in this process, or a
-simulated network that loses, repeats and reorders. Whoever owns a link is given what arrives in batches: all messages
-of one read at once, so that one answer to all of them is one write.
+simulated network that loses, repeats and reorders. Whoever owns a link is given what arrives in batches: the messages
+of one read together, `TOGETHER` at a time, so that one answer to all of them is one write.
 
 The rule: nothing here blocks. `send` queues; what is queued leaves at `flush`, or by itself at the end of the loop's
 turn. Messages are not delivered after `lost`, and `lost` comes exactly once for each link.
@@ -79,7 +79,7 @@ class Owner(Protocol):
     """Who is told what happens on a link."""
 
     def received(self, link: Link, arrivals: Sequence[Arrival]) -> None:
-        """All messages of one read, in order."""
+        """The next messages, in order; of one read, as many as make a batch."""
 
     def lost(self, link: Link, reason: str) -> None:
         """The link has ended, from whichever side; `reason` is for people."""

@@ -323,7 +323,7 @@ class Server:
                 else:
                     self._abort(order)
         self._alarm.set(output.wake_at)
-        if not core.open_calls:
+        if self.stopping and not core.open_calls:
             self._idle.set()
 
     def _send(self, parcels: Sequence[Envelope]) -> None:

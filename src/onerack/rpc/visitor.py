@@ -65,12 +65,12 @@ class Visitor:
         self.window_bytes = 0
         """How much of a stream the client takes unread."""
         self.open_streams = 0
-        loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(server.config.hello_timeout_s, self._no_hello)
+        self._loop = asyncio.get_running_loop()
+        self._patience = self._loop.call_later(server.config.hello_timeout_s, self._no_hello)
 
     def received(self, link: Link, arrivals: Sequence[Arrival]) -> None:
         server = self._server
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         # `step` would look up what we know: which handler a Request goes to.
         on_request, name = server.core.on_request, link.name
         is_free = self._welcomed and not server.is_guarded

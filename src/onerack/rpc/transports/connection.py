@@ -68,6 +68,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._context = Context()
         self._receiver = Receiver(side, config, budget)
+        self.space = self._receiver.space
         self._sender = Sender(config)
         self._budget = budget
         self._wire: Wire | None = None
@@ -131,17 +132,19 @@ class Connection:
 
     def flush(self) -> None:
         wire, sender = self._wire, self._sender
-        while sender.has_output and not self._is_blocked and self._turn_bytes < _TURN_BYTES:
-            assert wire is not None
+        while not self._is_blocked and self._turn_bytes < _TURN_BYTES:
             small_bytes, large_bytes = sender.small_bytes, sender.large_bytes
+            if not small_bytes and not large_bytes:
+                if self._waiters or self._is_deaf or not self.is_open:
+                    self._has_emptied()
+                break
+            assert wire is not None
             if not wire.write(sender.batch()):
                 self._is_blocked = True
                 self._blocked_small_bytes = small_bytes
             self._turn_bytes += large_bytes - sender.large_bytes
         if self._turn_bytes and not self._will_flush and not self._is_lost:
             self._flush_soon()
-        if not self._is_blocked and not sender.has_output:
-            self._has_emptied()
 
     async def drained(self) -> None:
         self.flush()
@@ -174,37 +177,37 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------ for the wire
 
-    def space(self) -> memoryview:
-        return self._receiver.space()
-
     def arrived(self, size: int) -> int:
         if not self.is_open:
             return 1
         self._has_heard = True
+        receiver, sender = self._receiver, self._sender
         arrivals: list[Arrival] = []
         refusal: ProtocolError | None = None
         try:
-            self._receiver.take(size, arrivals)
+            receiver.take(size, arrivals)
         except ProtocolError as error:
             refusal = error
-        if self._receiver.pings:
+        if receiver.pings:
             self._answer_pings()
         for start in range(0, len(arrivals), TOGETHER):
             if self.is_open:
-                self._deliver(arrivals[start : start + TOGETHER])
+                self._deliver(arrivals[start : start + TOGETHER] if start or len(arrivals) > TOGETHER else arrivals)
                 self.flush()
         if refusal is not None:
             self._refuse("malformed", refusal)
-        if self._sender.has_output:  # Pongs, and a last word.
+        if sender.small_bytes or sender.large_bytes:  # Pongs, and a last word.
             self.flush()
-        if self._receiver.has_large and not self._budget.has_room_for(self._receiver):
-            self._is_held = True
-            self._budget.wait(self._receiver, self._release)
-            self._read_or_not()
         if self._is_blocked and self._may_be_deaf and self._has_many_answers():
             self._is_deaf = True
             self._read_or_not()
-        return self._receiver.worth
+        if not receiver.has_large:
+            return 1
+        if not self._budget.has_room_for(receiver):
+            self._is_held = True
+            self._budget.wait(receiver, self._release)
+            self._read_or_not()
+        return receiver.worth
 
     def writable(self) -> None:
         if self._is_lost:

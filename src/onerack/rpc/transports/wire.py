@@ -133,7 +133,8 @@ class SocketWire:
             # A read that did not fill its space has emptied the socket.
             room = room - size if size == len(space) else 0
             worth = self._reader.arrived(size)
-        self._wake_for(worth)
+        if worth != self._worth:
+            self._wake_for(worth)
 
     def look(self) -> None:
         self._wake_for(1)
@@ -147,7 +148,12 @@ class SocketWire:
         if self._is_over:
             return False
         try:
-            sent = self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
+            if len(parts) == 1:
+                sent = self._socket.send(parts[0])
+                if sent == len(parts[0]):
+                    return True
+            else:
+                sent = self._socket.sendmsg(parts)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
