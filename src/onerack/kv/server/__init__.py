@@ -1,0 +1,1 @@
+"""The edges of the key-value store: how clients reach it."""
