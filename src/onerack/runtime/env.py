@@ -73,6 +73,32 @@ class AppendFile(Protocol):
     def close(self) -> None: ...
 
 
+class FixedFile(Protocol):
+    """A file that keeps its size: what is there is written over."""
+
+    def write(self, position: int, *pieces: bytes) -> None:
+        """The pieces, one behind the other, from `position` on. Requires: they end within the file.
+
+        Raises: StorageFull: some of it may be written, on file systems that write a changed block to another place.
+        """
+
+    def sync(self) -> None:
+        """Everything written so far is durable when this returns. If it cannot be, the process ends here."""
+
+    def close(self) -> None: ...
+
+
+class ReadFile(Protocol):
+    """A file that is read in parts. It may be unlinked meanwhile, and is read to its end all the same."""
+
+    size: int
+
+    def read(self, position: int, size: int) -> bytes:
+        """Fewer bytes only where the file ends."""
+
+    def close(self) -> None: ...
+
+
 class Lock(Protocol):
     """Something that one process holds and all others do not, until `close` or until the process ends."""
 
@@ -101,6 +127,16 @@ class Disk(Protocol):
 
     def lock(self, path: str) -> Lock:
         """Makes the file if it is not there, and holds it. Raises: UsageError: somebody else does."""
+
+
+class StorageDisk(Disk, Protocol):
+    """A disk on which files are also written over, and read in parts."""
+
+    def open_fixed(self, path: str) -> FixedFile:
+        """Raises: FileNotFoundError."""
+
+    def open_read(self, path: str) -> ReadFile:
+        """Raises: FileNotFoundError."""
 
 
 class Journal(Protocol):

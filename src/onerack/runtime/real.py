@@ -162,13 +162,31 @@ def halt(reason: str) -> None:
     os._exit(EXIT_IO_ERROR)
 
 
-class RealAppendFile:
+class _WrittenFile:
+    """A file descriptor that is written to."""
+
+    def __init__(self, path: str, flags: int) -> None:
+        self._path = path
+        with storing(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644)
+
+    def sync(self) -> None:
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            halt(f"fsync of {self._path} failed ({error.strerror})")
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class RealAppendFile(_WrittenFile):
     """A file descriptor opened for appending."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        with storing(path):
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        super().__init__(path, os.O_APPEND | os.O_CREAT)
 
     def append(self, content: bytes) -> None:
         rest = memoryview(content)
@@ -177,11 +195,42 @@ class RealAppendFile:
                 written = os.write(self._descriptor, rest)
             rest = rest[written:]
 
-    def sync(self) -> None:
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            halt(f"fsync of {self._path} failed ({error.strerror})")
+
+class RealFixedFile(_WrittenFile):
+    """A file descriptor opened for writing over what is there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, 0)
+
+    def write(self, position: int, *pieces: bytes) -> None:
+        with storing(self._path):
+            written = os.pwritev(self._descriptor, pieces, position)
+        size = sum(map(len, pieces))
+        if written < size:  # Rare: the copy is for the rest only.
+            rest = memoryview(b"".join(pieces))[written:]
+            while rest:
+                with storing(self._path):
+                    written = os.pwrite(self._descriptor, rest, position + size - len(rest))
+                rest = rest[written:]
+
+
+class RealReadFile:
+    """A file descriptor opened for reading at any place."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, position: int, size: int) -> bytes:
+        pieces: list[bytes] = []
+        while size > 0:
+            piece = os.pread(self._descriptor, size, position)
+            if not piece:
+                break
+            pieces.append(piece)
+            position += len(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -214,6 +263,12 @@ class RealDisk:
 
     def open_append(self, path: str) -> RealAppendFile:
         return RealAppendFile(path)
+
+    def open_fixed(self, path: str) -> RealFixedFile:
+        return RealFixedFile(path)
+
+    def open_read(self, path: str) -> RealReadFile:
+        return RealReadFile(path)
 
     def read(self, path: str) -> bytes:
         with open(path, "rb") as file:

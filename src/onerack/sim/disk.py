@@ -1,8 +1,9 @@
 """The simulated disk: what a crash may leave of what was written.
 
 The idea: each file has durable bytes and pending ones, each directory durable names and present ones. `sync` and
-`sync_directory` make the pending durable. A crash keeps any prefix of each file's pending bytes, and all or none of
-the names that were changed, as the chance of the seed will have it.
+`sync_directory` make the pending durable. A crash keeps any prefix of each file's pending bytes (of what was written
+over: a prefix, or any of its sectors without the others), and all or none of the names that were changed, as the
+chance of the seed will have it.
 
 The rule: after a failed sync the pending bytes are gone, though reads may have shown them and the next sync says
 that all is well; so a process that goes on after the failure is found out.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
 
 from onerack.errors import StorageFull, UsageError
 
@@ -20,10 +23,36 @@ class SimHalt(BaseException):
     """The process ended here, as runtime/real.py ends one when fsync fails. Not for `except Exception`."""
 
 
+SECTOR: Final = 512
+"""A disk writes a sector whole or not at all."""
+
+
 class _Content:
     def __init__(self) -> None:
-        self.durable = b""
+        self.durable = bytearray()
         self.pending = b""
+        self.over: list[tuple[int, bytes]] = []
+        """Pending, too: where which bytes are to be written over, in this order."""
+
+    @property
+    def present(self) -> bytes:
+        """As it reads now."""
+        content = self.durable + self.pending
+        write_over(content, self.over)
+        return bytes(content)
+
+
+def write_over(content: bytearray, pieces: Sequence[tuple[int, bytes]]) -> None:
+    size = len(content)
+    for position, piece in pieces:
+        content[position : position + len(piece)] = piece
+    assert len(content) == size, "a fixed file keeps its size"
+
+
+def sectors_of(position: int, content: bytes) -> list[tuple[int, bytes]]:
+    """The pieces of what is written at `position` that lie in one sector of the file each."""
+    ends = [*range(SECTOR - position % SECTOR, len(content), SECTOR), len(content)]
+    return [(position + begin, content[begin:end]) for begin, end in pairwise([0, *ends])]
 
 
 class SimAppendFile:
@@ -42,6 +71,37 @@ class SimAppendFile:
 
     def sync(self) -> None:
         self._disk.sync(self._content)
+
+    def close(self) -> None:
+        return
+
+
+class SimFixedFile:
+    """A file that keeps its size."""
+
+    def __init__(self, disk: SimDisk, content: _Content) -> None:
+        self._disk = disk
+        self._content = content
+
+    def write(self, position: int, *pieces: bytes) -> None:
+        self._content.over.append((position, b"".join(pieces)))
+
+    def sync(self) -> None:
+        self._disk.sync(self._content)
+
+    def close(self) -> None:
+        return
+
+
+class SimReadFile:
+    """A file that is read in parts."""
+
+    def __init__(self, content: _Content) -> None:
+        self._content = content
+        self.size = len(content.durable) + len(content.pending)
+
+    def read(self, position: int, size: int) -> bytes:
+        return self._content.present[position : position + size]
 
     def close(self) -> None:
         return
@@ -81,10 +141,19 @@ class SimDisk:
     def open_append(self, path: str) -> SimAppendFile:
         return SimAppendFile(self, path, self._names.setdefault(path, _Content()))
 
+    def open_fixed(self, path: str) -> SimFixedFile:
+        return SimFixedFile(self, self._there(path))
+
+    def open_read(self, path: str) -> SimReadFile:
+        return SimReadFile(self._there(path))
+
     def read(self, path: str) -> bytes:
+        return self._there(path).present
+
+    def _there(self, path: str) -> _Content:
         if path not in self._names:
             raise FileNotFoundError(path)
-        return self._names[path].durable + self._names[path].pending
+        return self._names[path]
 
     def rename(self, source: str, target: str) -> None:
         if source not in self._names:
@@ -119,9 +188,12 @@ class SimDisk:
             self._count_sync()
         except SimHalt:
             content.pending = b""
+            content.over = []
             raise
         content.durable += content.pending
+        write_over(content.durable, content.over)
         content.pending = b""
+        content.over = []
 
     def kill(self) -> None:
         """The process ends, the machine does not: files stay as they are, durable or not."""
@@ -137,6 +209,20 @@ class SimDisk:
             content = self._names[name]
             content.durable += content.pending[: self._chance.randint(0, len(content.pending))]
             content.pending = b""
+            write_over(content.durable, self._kept(content.over, len(content.durable)))
+            content.over = []
+
+    def _kept(self, over: Sequence[tuple[int, bytes]], size: int) -> list[tuple[int, bytes]]:
+        """What is left of pieces that were written over: a prefix, or some sectors; within what is left of the file."""
+        sectors = [sector for piece in over for sector in sectors_of(*piece)]
+        if sectors and self._chance.random() < 0.5:
+            kept = [sector for sector in sectors if self._chance.random() >= 0.5]
+        else:
+            kept = sectors[: self._chance.randint(0, len(sectors)) if sectors else 0]
+            if kept:
+                position, piece = kept[-1]
+                kept[-1] = (position, piece[: self._chance.randint(1, len(piece))])
+        return [(position, piece[: max(0, size - position)]) for position, piece in kept if position < size]
 
     def _count_sync(self) -> None:
         if self.syncs_until_failure == 0:
