@@ -1,0 +1,372 @@
+"""The peer: one node of a raft cluster; takes every message, and says what must happen outside.
+
+The idea: one method per message, in the order of the protocol. Each looks at the role and hands over to the part that
+knows: `election`, `following`, `replication`, `reads`, `proposals`. What belongs to several of them is here: who may
+speak in which term, how roles follow each other, and what the commit index sets in motion.
+
+    follower --timeout--> precandidate --a quorum would--> candidate --a quorum has--> leader
+        ^                      |                               |                         |
+        +---- a newer term, a leader of this term, or (leader) no quorum within T -------+
+
+The rules: a message of an older term changes nothing, and is answered with the term, so that its sender cannot be
+stuck; one of a newer term makes any node a follower of that term, except a request for a vote that is ignored, and
+what belongs to a pre-vote. The disk works while messages come in: `Synced` answers the one Output under way, and only
+what has not been changed since counts as durable.
+
+Source: Ongaro & Ousterhout 2014, Figure 2 and Figure 4; Ongaro's dissertation 2014, chapters 3, 4, 6, 9 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from onerack.config import RaftConfig
+from onerack.errors import check
+from onerack.raft.core.election import Election
+from onerack.raft.core.following import Following
+from onerack.raft.core.proposals import Proposals
+from onerack.raft.core.reads import FollowerReads, LeaderReads, Reader
+from onerack.raft.core.replication import Replication
+from onerack.raft.core.state import PeerState
+from onerack.raft.core.view import PeerView
+from onerack.raft.messages import (
+    NOBODY,
+    Append,
+    Appended,
+    Change,
+    Committed,
+    FindReadIndex,
+    FoundReadIndex,
+    Heartbeat,
+    HeartbeatReply,
+    Kind,
+    Propose,
+    Read,
+    Recovered,
+    RequestVote,
+    SnapshotArrived,
+    SnapshotMark,
+    SnapshotSent,
+    SnapshotTaken,
+    Synced,
+    TimeoutNow,
+    Transfer,
+    Vote,
+)
+from onerack.runtime.seam import NodeId, Output, Tick
+
+
+class RaftCore(PeerView):
+    """The pure core of one node."""
+
+    def __init__(self, node: NodeId, recovered: Recovered, config: RaftConfig, random: Random, now: float) -> None:
+        self._state = state = PeerState(node, recovered, config, random, now)
+        self._replication = Replication(state)
+        self._config = config
+        self._election = Election(state)
+        self._following = Following(state)
+        self._reads = LeaderReads(state, self._replication)
+        self._asked_reads = FollowerReads(state)
+        self._proposals = Proposals(state, self._replication, self._reads)
+        self._heartbeat_at = 0.0
+        self._saved = recovered.hard_state
+        """What the disk has, or was given."""
+        self._writing: int | None = None
+        """The last index of the Output whose writes are under way."""
+        if config.lease_reads:
+            # Before this run it may have heard a leader whose lease counts on it.
+            state.heard_at = now
+        self._handlers: dict[type, Callable[[Any, NodeId, float], None]] = {
+            RequestVote: self.on_request_vote,
+            Vote: self.on_vote,
+            Append: self.on_append,
+            Appended: self.on_appended,
+            Heartbeat: self.on_heartbeat,
+            HeartbeatReply: self.on_heartbeat_reply,
+            TimeoutNow: self.on_timeout_now,
+            FindReadIndex: self.on_find_read_index,
+            FoundReadIndex: self.on_found_read_index,
+            Propose: self.on_propose,
+            Read: self.on_read,
+            Change: self.on_change,
+            Transfer: self.on_transfer,
+            Synced: self.on_synced,
+            SnapshotTaken: self.on_snapshot_taken,
+            SnapshotSent: self.on_snapshot_sent,
+            SnapshotArrived: self.on_snapshot_arrived,
+            Tick: self.on_tick,
+        }
+
+    # ------------------------------------------------------------------------------------------------ the seam
+
+    def step(self, message: Any, sender: NodeId, now: float) -> None:
+        self._state.now = now
+        self._handlers[type(message)](message, sender, now)
+
+    def drain(self) -> Output:
+        check(self._writing is None, "drained while the writes of the last Output are under way")
+        if self._state.role == "leader":
+            self._reads.begin_round_if_wanted()
+            self._replication.send_appends()
+        self._hand_out()
+        output = self._state.take_output()
+        hard_state = self._state.hard_state
+        if hard_state != self._saved:
+            self._saved = hard_state
+            output.writes.append(hard_state)
+            # Nothing may be said in a term that could be forgotten.
+            output.sends, output.early = output.early + output.sends, []
+        output.writes += self._state.log.take_writes()
+        if output.writes:
+            self._writing = self._state.log.last_index
+        output.wake_at = self._wake_at()
+        return output
+
+    def _hand_out(self) -> None:
+        state = self._state
+        if state.applied < state.commit and not state.is_witness:
+            entries = tuple(state.log.between(state.applied + 1, state.commit))
+            for entry in entries:
+                if entry.kind == Kind.COMMANDS and not entry.payload:
+                    check(False, f"entry {entry.index} has no payload: this log was a witness's, and must not be used")
+            state.tell(Committed(entries))
+        state.applied = state.commit
+
+    def _wake_at(self) -> float | None:
+        if self._state.role == "leader":
+            return self._heartbeat_at if self._replication.progress else None
+        return self._election.deadline if self._state.may_lead else None
+
+    # ----------------------------------------------------------------------------------------------- elections
+
+    def on_request_vote(self, message: RequestVote, sender: NodeId, now: float) -> None:
+        if self._election.ignores(message):
+            return
+        if message.term > self.term and not message.pre:
+            self._become_follower(message.term, NOBODY)
+        self._election.answer(message, sender)
+
+    def on_vote(self, message: Vote, sender: NodeId, now: float) -> None:
+        is_promise = message.pre and message.granted
+        if message.term > self.term and not is_promise:
+            self._become_follower(message.term, NOBODY)
+            return
+        self._follow_verdict(self._election.count(message, sender))
+
+    def on_timeout_now(self, message: TimeoutNow, sender: NodeId, now: float) -> None:
+        if self._is_current(message, sender) and self.role != "leader" and self._state.may_lead:
+            self._follow_verdict(self._election.ask(transfer=True))
+
+    def _follow_verdict(self, verdict: bool | None) -> None:
+        if verdict is False:
+            self._become_follower(self.term, NOBODY)
+        elif verdict and self.role == "precandidate":
+            self._follow_verdict(self._election.ask())
+        elif verdict:
+            self._become_leader()
+
+    # --------------------------------------------------------------------------------------------- replication
+
+    def on_append(self, message: Append, sender: NodeId, now: float) -> None:
+        if message.term < self.term:
+            self._state.send(sender, Appended(self.term, message.prev_index, False))
+            return
+        self._hear_leader(message.term, sender)
+        self._following.append(message, sender)
+
+    def on_appended(self, message: Appended, sender: NodeId, now: float) -> None:
+        if not self._is_current(message, sender) or self.role != "leader":
+            return
+        if self._replication.take_appended(message, sender):
+            self._count()
+            self._proposals.hand_over_if_ready(sender)
+
+    def on_heartbeat(self, message: Heartbeat, sender: NodeId, now: float) -> None:
+        if message.term < self.term:
+            self._state.send(sender, HeartbeatReply(self.term))
+            return
+        self._hear_leader(message.term, sender)
+        self._following.heartbeat(message, sender)
+
+    def on_heartbeat_reply(self, message: HeartbeatReply, sender: NodeId, now: float) -> None:
+        if not self._is_current(message, sender) or self.role != "leader":
+            return
+        if self._replication.take_heartbeat_reply(message, sender):
+            self._reads.count()
+
+    # --------------------------------------------------------------------------------------------------- reads
+
+    def on_read(self, message: Read, sender: NodeId, now: float) -> None:
+        state = self._state
+        if state.is_witness:
+            state.refuse(message.number, "invalid")
+        elif self.role != "leader" and state.leader == NOBODY:
+            state.refuse(message.number, "not_leader")
+        elif self.role != "leader":
+            self._asked_reads.ask(message.number)
+        elif not self._proposals.term_is_committed:
+            state.refuse(message.number, "not_ready")
+        elif self._reads.is_full:
+            state.refuse(message.number, "overloaded")
+        else:
+            self._reads.take(Reader(NOBODY, message.number))
+
+    def on_find_read_index(self, message: FindReadIndex, sender: NodeId, now: float) -> None:
+        is_current = self._is_current(message, sender)
+        leads = is_current and self.role == "leader" and self._proposals.term_is_committed
+        if leads and not self._reads.is_full:
+            self._reads.take(Reader(sender, message.number))
+        else:
+            self._state.send_early(sender, FoundReadIndex(self.term, message.number, 0))
+
+    def on_found_read_index(self, message: FoundReadIndex, sender: NodeId, now: float) -> None:
+        if self._is_current(message, sender):
+            self._asked_reads.take_found(message)
+
+    # ----------------------------------------------------------------------------------------------- proposals
+
+    def on_propose(self, message: Propose, sender: NodeId, now: float) -> None:
+        if self.role == "leader":
+            self._proposals.take_command(message)
+        else:
+            self._state.refuse(message.number, "not_leader")
+
+    def on_change(self, message: Change, sender: NodeId, now: float) -> None:
+        if self.role == "leader":
+            self._proposals.take_change(message)
+        else:
+            self._state.refuse(message.number, "not_leader")
+
+    def on_transfer(self, message: Transfer, sender: NodeId, now: float) -> None:
+        if self.role == "leader":
+            self._proposals.take_transfer(message)
+        else:
+            self._state.refuse(message.number, "not_leader")
+
+    # ------------------------------------------------------------------------------------- disk and snapshots
+
+    def on_synced(self, message: Synced, sender: NodeId, now: float) -> None:
+        if self._writing is None:
+            return
+        self._state.log.note_durable(self._writing)
+        self._writing = None
+        if self.role == "leader":
+            self._count()
+
+    def on_snapshot_taken(self, message: SnapshotTaken, sender: NodeId, now: float) -> None:
+        state = self._state
+        check(message.index <= state.applied, f"a snapshot of {message.index}, but {state.applied} is applied")
+        term = state.log.term_at(message.index)
+        if message.index <= state.mark.index or term is None:
+            return
+        state.mark = SnapshotMark(message.index, term, state.memberships.at(message.index))
+        state.memberships.cut(message.index)
+        state.log.cut(message.index - message.keep)
+
+    def on_snapshot_sent(self, message: SnapshotSent, sender: NodeId, now: float) -> None:
+        if self.role == "leader":
+            self._replication.take_snapshot_sent(message)
+            self._count()
+
+    def on_snapshot_arrived(self, message: SnapshotArrived, sender: NodeId, now: float) -> None:
+        if message.term < self.term or self.role == "leader":
+            self._state.event("snapshot_ignored", index=message.mark.index, term=message.term)
+            return
+        if message.term > self.term or self.role != "follower":
+            self._become_follower(message.term, NOBODY)
+        self._following.snapshot(message.mark)
+
+    # -------------------------------------------------------------------------------------------------- timers
+
+    def on_tick(self, message: Tick, sender: NodeId, now: float) -> None:
+        if self.role == "leader":
+            self._on_heartbeat_timeout(now)
+        elif now >= self._election.deadline and self._state.may_lead:
+            self._follow_verdict(self._election.ask_whether())
+
+    def _on_heartbeat_timeout(self, now: float) -> None:
+        if now < self._heartbeat_at or not self._replication.progress:
+            return
+        if not self._replication.quorum_is_near():
+            self._state.event("misses_quorum", term=self.term)
+            self._become_follower(self.term, NOBODY)
+            return
+        self._proposals.give_up_late_transfer()
+        self._reads.begin_round()
+        self._heartbeat_at = now + self._config.heartbeat_interval_s
+
+    # ------------------------------------------------------------------------------------------ terms and roles
+
+    def _is_current(self, message: Any, sender: NodeId) -> bool:
+        """Of this term? A newer one is entered first. Not for what only a leader says, which names the leader too."""
+        if message.term > self.term:
+            self._become_follower(message.term, NOBODY)
+        return bool(message.term == self.term)
+
+    def _hear_leader(self, term: int, leader: NodeId) -> None:
+        """A leader of this or a newer term has spoken. Requires: `term` is not older."""
+        state = self._state
+        if term > self.term or self.role != "follower" or state.leader != leader:
+            check(self.role != "leader" or term > self.term, f"{leader} and {self.node} both lead term {term}")
+            check(term > self.term or state.leader in (NOBODY, leader), f"{leader} and {state.leader} lead term {term}")
+            self._become_follower(term, leader)
+        state.heard_at = state.now
+        self._election.rearm()
+
+    def _become_follower(self, term: int, leader: NodeId) -> None:
+        state = self._state
+        led = state.role == "leader"
+        if term > state.term:
+            state.enter_term(term)
+        if leader != state.leader or state.role != "follower":
+            state.event("follows", term=term, leader=leader or "nobody")
+        state.role = "follower"
+        state.leader = leader
+        self._asked_reads.forget()
+        if led:
+            self._replication.end()
+            self._proposals.end()
+            self._reads.end()
+            self._election.rearm()
+
+    def _become_leader(self) -> None:
+        """Its first entry is empty: with it, all that earlier leaders left is committed; and it is the first sign."""
+        state = self._state
+        check(state.may_lead, f"{state.node} may not lead")
+        state.role = "leader"
+        state.leader = state.node
+        state.event("becomes_leader", term=state.term, last_index=state.log.last_index)
+        self._reads.begin()
+        self._replication.begin()
+        self._replication.append(Kind.EMPTY, b"")
+        self._heartbeat_at = state.now + self._config.heartbeat_interval_s
+
+    # -------------------------------------------------------------------------------------------------- commit
+
+    def _count(self) -> None:
+        """What a quorum has is committed; a change of the configuration then takes its next step."""
+        if not self._replication.count():
+            return
+        self._proposals.end_joint_phase()
+        if self._proposals.is_removed:
+            self._retire()
+        elif not self._state.configuration.is_joint:
+            self._dismiss_removed()
+
+    def _dismiss_removed(self) -> None:
+        """Whoever was removed hears of it, and then nothing more."""
+        taking_part = self._state.memberships.taking_part(self.commit)
+        if any(node not in taking_part for node in self._replication.progress):
+            self._replication.send_appends()
+            self._replication.follow_configuration()
+
+    def _retire(self) -> None:
+        """This leader is no voter any more: everybody hears that this is committed, and the best of them leads."""
+        heir = self._proposals.most_advanced()
+        self._state.event("retires", term=self.term, heir=heir or "nobody")
+        self._replication.send_appends()
+        if heir:
+            self._proposals.hand_over(heir)
+        self._become_follower(self.term, NOBODY)

@@ -1,0 +1,209 @@
+"""Replication: the leader brings every log to its own, and counts what a quorum has.
+
+The idea: nothing is sent while messages come in. When the host drains, each follower gets what its window allows, and
+if there is nothing new for it, an empty Append when the commit index has moved: so one turn's proposals and answers
+become one message per follower, however many there were.
+
+The rules: a leader counts its own entries only when they are durable, like anybody's; it commits by counting only an
+entry of its own term, and with it everything before (Figure 8); it never changes its own log except by appending. A
+witness gets entries without their payloads, but the same places.
+
+Source: Ongaro & Ousterhout 2014, sections 5.3 and 5.4.2; Ongaro's dissertation 2014, sections 10.2 and 11.7.2.
+"""
+
+from __future__ import annotations
+
+from onerack.raft.core.progress import Progress
+from onerack.raft.core.quorum import reached
+from onerack.raft.core.state import PeerState
+from onerack.raft.messages import (
+    Append,
+    Appended,
+    Entry,
+    Heartbeat,
+    HeartbeatReply,
+    Kind,
+    SendSnapshot,
+    SnapshotSent,
+)
+from onerack.runtime.seam import NodeId
+
+SNAPSHOT_PATIENCE = 200
+"""A snapshot under way is given up after so many election timeouts without a word from the host."""
+
+
+class Replication:
+    """Empty unless this node leads."""
+
+    def __init__(self, state: PeerState) -> None:
+        self._state = state
+        self.progress: dict[NodeId, Progress] = {}
+        """Everybody else who gets the log, by name in sorted order."""
+        self.uncommitted_bytes = 0
+
+    def begin(self) -> None:
+        """Requires: this node has just become leader."""
+        self.progress = {}
+        self.follow_configuration()
+        state = self._state
+        self.uncommitted_bytes = state.log.bytes_from(state.commit + 1)
+
+    def end(self) -> None:
+        self.progress = {}
+        self.uncommitted_bytes = 0
+
+    def follow_configuration(self) -> None:
+        """Those who take part now: the known ones as they are, the new ones from the start."""
+        state = self._state
+        self.progress = {
+            node: self.progress.get(node) or Progress(state.log.last_index + 1, state.now)
+            for node in state.memberships.taking_part(state.commit)
+            if node != state.node
+        }
+
+    def append(self, kind: Kind, payload: bytes) -> Entry:
+        """The leader's own log grows."""
+        state = self._state
+        entry = Entry(state.term, state.log.last_index + 1, kind, payload)
+        self.uncommitted_bytes += len(payload)
+        if state.append((entry,)):
+            self.follow_configuration()
+        return entry
+
+    # ------------------------------------------------------------------------------------------------- counting
+
+    def match_of(self, node: NodeId) -> int:
+        if node == self._state.node:
+            return self._state.log.durable
+        progress = self.progress.get(node)
+        return progress.match if progress is not None else 0
+
+    def heard_at(self, node: NodeId) -> float:
+        if node == self._state.node:
+            return self._state.now
+        progress = self.progress.get(node)
+        return progress.heard_at if progress is not None else 0.0
+
+    def count(self) -> bool:
+        """Commits what a quorum has. True when the commit index moved."""
+        state = self._state
+        index = reached(state.configuration, self.match_of, 0)
+        if index <= state.commit or state.log.term_at(index) != state.term:
+            return False
+        committed = state.log.between(state.commit + 1, index)
+        self.uncommitted_bytes -= sum(len(entry.payload) for entry in committed)
+        state.commit_to(index)
+        return True
+
+    def quorum_is_near(self) -> bool:
+        """Has a quorum been heard within the election timeout? If not, another leader may exist by now."""
+        state = self._state
+        heard_at = reached(state.configuration, self.heard_at, 0.0)
+        return state.now - heard_at < state.config.election_timeout_s
+
+    def is_caught_up(self, node: NodeId, slack: int) -> bool:
+        progress = self.progress.get(node)
+        return (
+            progress is not None
+            and progress.state == "replicate"
+            and progress.match + slack >= self._state.log.last_index
+        )
+
+    # ------------------------------------------------------------------------------------------------- sending
+
+    def send_appends(self) -> None:
+        """To everybody what the windows allow."""
+        for node, progress in self.progress.items():
+            while self._wants(progress) and self._send_append(node, progress):
+                pass
+
+    def _wants(self, progress: Progress) -> bool:
+        state, config = self._state, self._state.config
+        if not progress.may_send(config.in_flight_max, config.in_flight_bytes_max):
+            return False
+        return progress.asks or progress.next <= state.log.last_index or progress.told_commit < state.commit
+
+    def _send_append(self, node: NodeId, progress: Progress) -> bool:
+        """False when there is nothing to send that would help."""
+        state = self._state
+        before = progress.next - 1
+        term = state.log.term_at(before)
+        if term is None:
+            return self._send_snapshot(node, progress)
+        # One that only asks what was lost goes past the window, so it must not carry anything.
+        batch = [] if progress.asks and progress.state != "probe" else self._batch(node, progress.next)
+        size = sum(len(entry.payload) for entry in batch)
+        state.send_early(node, Append(state.term, before, term, state.commit, tuple(batch)))
+        progress.note_sent(before + len(batch), size, state.commit)
+        return True
+
+    def _batch(self, node: NodeId, first: int) -> list[Entry]:
+        state = self._state
+        if node not in state.configuration.witnesses:
+            return state.log.batch_from(first, state.config.append_bytes_max)
+        batch = state.log.batch_from(first, state.config.append_bytes_max)
+        return [
+            Entry(entry.term, entry.index, entry.kind, b"") if entry.kind == Kind.COMMANDS else entry for entry in batch
+        ]
+
+    def _send_snapshot(self, node: NodeId, progress: Progress) -> bool:
+        """What it needs is gone. A node that is silent is not sent a snapshot: it may be dead."""
+        state = self._state
+        timeout = state.config.election_timeout_s
+        if state.now - progress.heard_at < timeout:
+            progress.become_snapshot(state.now + SNAPSHOT_PATIENCE * timeout)
+            state.tell(SendSnapshot(node, state.term))
+            state.event("sends_snapshot", to=node)
+        return False
+
+    def send_heartbeats(self, number: int) -> None:
+        """`number`: the round of reads that the answers confirm."""
+        state = self._state
+        for node, progress in self.progress.items():
+            if progress.state == "snapshot" and state.now >= progress.snapshot_until:
+                progress.become_probe()
+            state.send_early(node, Heartbeat(state.term, min(progress.match, state.commit), number))
+
+    # ------------------------------------------------------------------------------------------------- answers
+
+    def take_appended(self, message: Appended, follower: NodeId) -> bool:
+        """True when its match may have moved."""
+        state = self._state
+        progress = self.progress.get(follower)
+        if progress is None:
+            return False
+        progress.heard_at = state.now
+        if message.index > state.log.last_index:
+            state.event("malformed_appended", sender=follower, index=message.index)
+        elif message.accepted:
+            progress.accept(message.index)
+            if progress.state == "snapshot" and progress.match >= state.log.first_index - 1:
+                progress.become_probe()
+            return True
+        elif not progress.is_stale_refusal(message.index):
+            agreeable, _ = state.log.last_agreeable(message.hint_index, message.hint_term)
+            progress.refuse(message.index, agreeable)
+        return False
+
+    def take_heartbeat_reply(self, message: HeartbeatReply, follower: NodeId) -> bool:
+        """False for a stranger. A follower that lags is asked what it has: its Appends may have been lost."""
+        progress = self.progress.get(follower)
+        if progress is None:
+            return False
+        progress.heard_at = self._state.now
+        progress.acked_round = max(progress.acked_round, message.round)
+        progress.waits = False
+        progress.asks = progress.state != "snapshot" and progress.match < self._state.log.last_index
+        return True
+
+    def take_snapshot_sent(self, message: SnapshotSent) -> None:
+        progress = self.progress.get(message.to)
+        if progress is None or message.index > self._state.log.last_index:
+            return
+        if message.done:
+            progress.match = max(progress.match, message.index)
+        if progress.state == "snapshot":
+            progress.become_probe()
+            # After a failure the next answered heartbeat tries again, not this very moment.
+            progress.waits = not message.done
+        progress.next = max(progress.next, progress.match + 1)
