@@ -3,8 +3,8 @@
     python -m benchmarks.raft_peers.grpc_load --endpoint 127.0.0.1:2379 --op put --clients 64 --seconds 3
 
 The idea: the load generator must cost less than the server. So there is no gRPC library, no event loop and no task, but
-one `epoll`, requests that are prebuilt up to the stream's number, and a parser that looks at frame heads only. The clock
-is read once for a batch. We announce that our dynamic table has no room, so that equal header blocks mean the same and
+one `epoll`, requests prebuilt up to the stream's number, and a parser that looks at frame heads only. The clock is read
+once for a batch. We announce that our dynamic table has no room, so that equal header blocks mean the same and
 each is decoded once; and windows so large that servers need not wait for us. Their windows are respected.
 
 The rule: a call counts only if its trailers say status 0. Times are from the write of the request to the read of the
@@ -170,6 +170,7 @@ class Connection:
         self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
+        self.endpoint = endpoint
         self.clients = clients
         self.in_flight: dict[int, float] = {}
         """Streams, and when they began."""
@@ -350,7 +351,7 @@ class Crowd:
         connection = Connection(endpoint, clients, requests, self.meter)
         self._connections[connection.socket.fileno()] = connection
         self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
-        self._step(connection, 0, endpoint)
+        self._step(connection, 0)
 
     def run(self) -> dict[str, float | int | str]:
         self._until(time.perf_counter() + self._load.warmup_s)
@@ -371,9 +372,9 @@ class Crowd:
         for number, events in self._epoll.poll(timeout_s):
             connection = self._connections.get(number)
             if connection is not None:
-                self._step(connection, events, "")
+                self._step(connection, events)
 
-    def _step(self, connection: Connection, events: int, endpoint: str) -> None:
+    def _step(self, connection: Connection, events: int) -> None:
         was_blocked = connection.is_blocked
         try:
             if events & ~select.EPOLLOUT:
@@ -389,13 +390,11 @@ class Crowd:
 
     def _lose(self, connection: Connection, why: str) -> None:
         number = connection.socket.fileno()
-        host, port = connection.socket.getpeername()[:2] if not why.startswith("[Errno") else ("", 0)
-        endpoint = f"{host}:{port}" if port else self._load.endpoints[0]
         self._epoll.unregister(number)
         del self._connections[number]
         self.meter.fail(len(connection.in_flight), why)
         connection.close()
-        self._later.append((time.perf_counter() + 0.1, endpoint, connection.clients))
+        self._later.append((time.perf_counter() + 0.1, connection.endpoint, connection.clients))
 
     def _try_again(self, now: float) -> None:
         due = [entry for entry in self._later if entry[0] <= now]
