@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 from onerack.config import RpcConfig
 from onerack.errors import UsageError
 from onerack.rpc.channel import Channel
-from onerack.rpc.interface import interface_of
+from onerack.rpc.interface import Interface, interface_of
 from onerack.rpc.resolver import Resolver
 from onerack.rpc.stub import Interceptor, stub_of
 
@@ -29,8 +29,9 @@ Service = TypeVar("Service")
 class Client(Generic[Service]):
     """A connection to a service. `async with client as stub`, or `client.stub` and `await client.close()`."""
 
-    def __init__(self, channel: Channel, stub: Service) -> None:
+    def __init__(self, interface: Interface, channel: Channel, stub: Service) -> None:
         self.stub = stub
+        self._interface = interface
         self._channel = channel
 
     @property
@@ -41,6 +42,19 @@ class Client(Generic[Service]):
     @property
     def open_calls(self) -> int:
         return self._channel.open_calls
+
+    def tell(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Makes a call of which nobody will hear: for messages of a protocol that has answers of its own.
+
+        Returns at once. While there is no connection it does nothing: what is sent later may be wrong by then.
+        Raises: UsageError: there is no such method, it has a stream, or the arguments do not fit.
+        """
+        called = self._interface.methods.get(method)
+        if called is None or called.stream_parameter or called.result_is_stream:
+            raise UsageError(f"{self._interface.name} has no method {method!r} without a stream")
+        arguments, attachment, _ = called.arguments(*args, **kwargs)
+        if self._channel.server:
+            self._channel.invoke(called, called.encode_arguments(arguments), int(called.mode), attachment)
 
     async def close(self) -> None:
         """Ends the connection; open calls end as Unknown if they may have run. May be called again."""
@@ -88,4 +102,4 @@ async def connect(
     )
     await channel.start(settings.connect_timeout_s if connect_timeout is None else connect_timeout)
     stub: Any = stub_of(interface, channel, interceptors, deadline)
-    return Client(channel, stub)
+    return Client(interface, channel, stub)

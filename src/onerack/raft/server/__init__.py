@@ -1,0 +1,6 @@
+"""The server of raft: binds the pure core to the disk's thread, to peers over RPC, and to the mounted machines."""
+
+from onerack.raft.server.members import Member
+from onerack.raft.server.node import RaftNode, Status
+
+__all__ = ["Member", "RaftNode", "Status"]

@@ -1,0 +1,149 @@
+"""Drive: turns of one raft core against disk, peers and clock.
+
+    step whatever comes -> [one turn of the loop] -> gather -> drain -> early sends -> disk's thread -> the other sends
+                                                                     -> applied, while the disk works
+
+The idea: as the seam says, with one liberty that raft allows. What is committed has a majority on the disk already, so
+it may be applied while this node's own disk works on what came after it: else every command would wait for two syncs.
+
+The rules: one Output is in flight, and meanwhile messages are stepped but nothing is drained; `sends` leave when the
+writes are durable; a reset of the log is durable before the snapshot that it speaks of is put in place; a disk that
+fails halts the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from onerack.raft.core import RaftCore
+from onerack.raft.messages import LogReset, PeerMessage, Synced
+from onerack.raft.server.disk_thread import DiskThread
+from onerack.raft.storage import RaftLog
+from onerack.rpc.alarm import Alarm
+from onerack.runtime.seam import Envelope, NodeId, Output, Tick
+
+log = logging.getLogger(__name__)
+
+
+class Drive:
+    """Of one node. Everything is called in the thread of the event loop."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        storage: RaftLog,
+        *,
+        gather: Callable[[float], None],
+        send: Callable[[NodeId, list[PeerMessage]], None],
+        decided: Callable[[Any], None],
+        halted: Callable[[BaseException], None],
+    ) -> None:
+        """`gather`: steps what has gathered, just before a drain. `decided`: one thing of `applied`."""
+        self.core = core
+        self._storage = storage
+        self._gather = gather
+        self._send = send
+        self._decided = decided
+        self._halted = halted
+        self._loop = asyncio.get_running_loop()
+        self._disk = DiskThread(self._loop, f"raft disk {core.node}")
+        self._alarm = Alarm(self._loop, self._tick)
+        self._is_turning = False
+        self._is_writing = False
+        self._is_over = False
+
+    def step(self, message: Any, sender: NodeId = "") -> None:
+        """From a peer, or (`sender` empty) from this node itself."""
+        if not self._is_over:
+            try:
+                self.core.step(message, sender or self.core.node, self._loop.time())
+            except AssertionError as error:
+                self._halt(error)
+            self.turn_soon()
+
+    def turn_soon(self) -> None:
+        """Something is to be done: a turn follows in this round of the loop, or when the disk has done its work."""
+        if not self._is_turning:
+            self._is_turning = True
+            self._loop.call_soon(self._turn)
+
+    def do_on_disk(self, job: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
+        """Behind the writes that are under way."""
+        self._disk.do(job, done)
+
+    def close(self) -> None:
+        """Returns when the disk has done what it was given; nothing leaves any more."""
+        self._is_over = True
+        self._alarm.cancel()
+        self._disk.close()
+
+    # ------------------------------------------------------------------------------------------------ the turn
+
+    def _turn(self) -> None:
+        self._is_turning = False
+        if self._is_writing or self._is_over:
+            return  # `_written` has another turn made.
+        try:
+            self._gather(self._loop.time())
+            output = self.core.drain()
+            self._send_all(output.early)
+            if not output.writes:
+                self._finish(output)
+                return
+            self._is_writing = True
+            self._disk.do(partial(self._store, output.writes), partial(self._written, output))
+            if not any(type(write) is LogReset for write in output.writes):
+                decisions, output.applied = output.applied, []
+                self._decide(decisions)
+        except Exception as error:  # A machine, or a rule that does not hold.
+            self._halt(error)
+
+    def _store(self, writes: Sequence[Any]) -> None:
+        self._storage.append(writes)
+        self._storage.sync()
+
+    def _written(self, output: Output, error: BaseException | None) -> None:
+        self._is_writing = False
+        if self._is_over:
+            return
+        if error is not None:
+            self._halt(error)
+            return
+        try:
+            self.core.step(Synced(), self.core.node, self._loop.time())
+            self._finish(output)
+        except Exception as raised:
+            self._halt(raised)
+        self._turn()
+
+    def _finish(self, output: Output) -> None:
+        self._send_all(output.sends)
+        self._decide(output.applied)
+        for event in output.events:
+            log.info("%s %s", self.core.node, event)
+        self._alarm.set(output.wake_at)
+
+    def _decide(self, decisions: Sequence[Any]) -> None:
+        for decision in decisions:
+            self._decided(decision)
+
+    def _send_all(self, envelopes: Sequence[Envelope]) -> None:
+        """All that one peer gets of one turn travels together."""
+        by_peer: dict[NodeId, list[PeerMessage]] = {}
+        for envelope in envelopes:
+            by_peer.setdefault(envelope.to, []).append(envelope.message)
+        for to, messages in by_peer.items():
+            self._send(to, messages)
+
+    def _tick(self) -> None:
+        self.step(Tick())
+
+    def _halt(self, error: BaseException) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._alarm.cancel()
+            self._halted(error)

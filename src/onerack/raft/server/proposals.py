@@ -1,0 +1,129 @@
+"""Proposals: commands on their way into the log, and those who wait for what comes of them.
+
+    gathered    proposed in this turn (or while the disk worked, or nobody led): one entry of the next turn
+    placed      the leader has said where in the log they are: (term, index)
+    applied     the machine has given a result for the tag
+
+The idea: whoever proposed waits by tag, so it is the same whether its node leads, followed, or has changed meanwhile.
+
+The rule: definite is proved. A command that was never sent, or whose place in the log went to another leader's entry,
+was not executed and never will be. One that was sent and of which nothing was heard in time is Unknown.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+from onerack.errors import CallError, NotExecuted, Unknown
+from onerack.raft.commands import pack_command
+
+_COUNTER_BITS: Final = 32
+
+Done = Callable[[Any], None]
+"""Gets the machine's result, or a CallError. Must not raise."""
+
+
+class Proposals:
+    """Of one node, in one life."""
+
+    def __init__(self, random: Random, timeout_s: float) -> None:
+        self._life = random.getrandbits(64 - _COUNTER_BITS) << _COUNTER_BITS
+        self._count = 0
+        self._timeout_s = timeout_s
+        self.gathered: list[bytes] = []
+        self.gathered_bytes = 0
+        self._gathered_tags: list[int] = []
+        self.waiting: dict[int, Done] = {}
+        self._overdue: deque[tuple[float, int]] = deque()
+        """When to give up on all tags up to this one, in order."""
+        self._placed: deque[tuple[int, int, list[int]]] = deque()
+        """Term, index and tags of what this node's leader has taken, by index."""
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def add(self, mount: int, body: bytes, done: Done, now: float) -> None:
+        """One more command for the next entry."""
+        self._count += 1
+        tag = self._life | self._count & 0xFFFFFFFF
+        command = pack_command(mount, tag, body)
+        self.gathered.append(command)
+        self.gathered_bytes += len(command)
+        self._gathered_tags.append(tag)
+        self.waiting[tag] = done
+        overdue_at = now + self._timeout_s
+        if not self._overdue or self._overdue[-1][0] < overdue_at - 0.05:
+            self._overdue.append((overdue_at, self._count))
+
+    def take(self, bytes_max: int) -> tuple[bytes, list[int]]:
+        """The payload of the next entry, and its tags: everything gathered, or as much as fits."""
+        if self.gathered_bytes <= bytes_max:
+            taken, tags = self.gathered, self._gathered_tags
+            self.gathered, self._gathered_tags, self.gathered_bytes = [], [], 0
+            return b"".join(taken), tags
+        count = size = 0
+        for command in self.gathered:
+            if count and size + len(command) > bytes_max:
+                break
+            count += 1
+            size += len(command)
+        taken, self.gathered = self.gathered[:count], self.gathered[count:]
+        tags, self._gathered_tags = self._gathered_tags[:count], self._gathered_tags[count:]
+        self.gathered_bytes -= size
+        return b"".join(taken), tags
+
+    def placed(self, term: int, index: int, tags: list[int]) -> None:
+        """The leader of this term has appended them there."""
+        self._placed.append((term, index, tags))
+
+    def committed(self, term: int, index: int) -> None:
+        """This entry stands: whoever was at this index in another term is out, for ever. Call it after `apply`."""
+        placed = self._placed
+        while placed and placed[0][1] <= index:
+            placed_term, placed_index, tags = placed.popleft()
+            if placed_index == index and placed_term != term:
+                self.fail(tags, NotExecuted("another leader's entry took its place", cause="leader_changed"))
+
+    def fail(self, tags: list[int], error: CallError) -> None:
+        for tag in tags:
+            done = self.waiting.pop(tag, None)
+            if done is not None:
+                done(error)
+
+    def fail_gathered(self, error: NotExecuted) -> None:
+        """Those that were never sent."""
+        tags = self._gathered_tags
+        self.gathered, self._gathered_tags, self.gathered_bytes = [], [], 0
+        self.fail(tags, error)
+
+    def expire(self, now: float) -> None:
+        """Gives up on what is overdue. Never sent: definite; else unknown."""
+        if not self._overdue or self._overdue[0][0] > now:
+            return
+        last = 0
+        while self._overdue and self._overdue[0][0] <= now:
+            last = self._overdue.popleft()[1]
+        late = [tag for tag in self.waiting if tag & 0xFFFFFFFF <= last]
+        unsent = set(self._gathered_tags)
+        self._drop_gathered({tag for tag in late if tag in unsent})
+        for tag in late:
+            self.waiting.pop(tag)(_overdue_error(tag in unsent, self._timeout_s))
+
+    def _drop_gathered(self, tags: set[int]) -> None:
+        kept = [pair for pair in zip(self.gathered, self._gathered_tags, strict=True) if pair[1] not in tags]
+        self.gathered = [command for command, _ in kept]
+        self._gathered_tags = [tag for _, tag in kept]
+        self.gathered_bytes = sum(map(len, self.gathered))
+
+    @property
+    def overdue_at(self) -> float | None:
+        return self._overdue[0][0] if self._overdue else None
+
+
+def _overdue_error(never_sent: bool, timeout_s: float) -> CallError:
+    if never_sent:
+        return NotExecuted(f"no leader was found within {timeout_s:g} s", cause="no_leader")
+    return Unknown(f"not applied within {timeout_s:g} s", cause="timeout")
