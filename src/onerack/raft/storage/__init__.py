@@ -2,6 +2,18 @@
 
 from onerack.raft.storage.log import RaftLog
 from onerack.raft.storage.recovery import Torn
+from onerack.raft.storage.repair import Rewritten, rewrite_membership
 from onerack.raft.storage.snapshots import SnapshotReader, SnapshotStore, SnapshotWriter
+from onerack.raft.storage.verify import Report, verify
 
-__all__ = ["RaftLog", "SnapshotReader", "SnapshotStore", "SnapshotWriter", "Torn"]
+__all__ = [
+    "RaftLog",
+    "Report",
+    "Rewritten",
+    "SnapshotReader",
+    "SnapshotStore",
+    "SnapshotWriter",
+    "Torn",
+    "rewrite_membership",
+    "verify",
+]

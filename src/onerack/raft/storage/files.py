@@ -9,6 +9,7 @@ The rule: the order of the steps is the whole of it: write under another name, s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -25,6 +26,7 @@ LOCK: Final = "lock"
 IDENTITY: Final = "identity"
 SEGMENT_SUFFIX: Final = ".seg"
 SNAPSHOT_SUFFIX: Final = ".snap"
+_UNFINISHED: Final = re.compile(rf"(.+?)(\.[0-9a-f]+)?{re.escape(UNFINISHED)}")
 SYNC_BYTES: Final = 8 << 20
 """A long file is synced each time it has grown by so much: one long sync would hold up everybody else's."""
 
@@ -53,10 +55,8 @@ def snapshots_in(names: Sequence[str]) -> list[int]:
 
 def unfinished_in(names: Sequence[str]) -> list[str]:
     """The files that never got their names."""
-    stems = [name.removesuffix(UNFINISHED) for name in names if name.endswith(UNFINISHED)]
-    segments, snapshots = map(segment_name, segments_in(stems)), map(snapshot_name, snapshots_in(stems))
-    own = [*segments, *snapshots, *(name for name in stems if name == IDENTITY)]
-    return [name + UNFINISHED for name in own]
+    stems = {name: match[1] for name in names if (match := _UNFINISHED.fullmatch(name))}
+    return [name for name, stem in stems.items() if stem == IDENTITY or segments_in([stem]) or snapshots_in([stem])]
 
 
 def _numbers(names: Sequence[str], prefix: str, suffix: str) -> list[int]:
@@ -66,13 +66,16 @@ def _numbers(names: Sequence[str], prefix: str, suffix: str) -> list[int]:
 
 
 class UnfinishedFile:
-    """A file that does not have its name yet. Raises, in whatever it does: StorageFull."""
+    """A file that does not have its name yet. Raises, in whatever it does: StorageFull.
 
-    def __init__(self, disk: Disk, directory: str, name: str) -> None:
+    `tag`: tells it from others that are to have the same name.
+    """
+
+    def __init__(self, disk: Disk, directory: str, name: str, tag: bytes = b"") -> None:
         self._disk = disk
         self._directory = directory
         self._target = f"{directory}/{name}"
-        self._source = self._target + UNFINISHED
+        self._source = self._target + (f".{tag.hex()}" if tag else "") + UNFINISHED
         # Of an earlier try, which did not come to its end: we would append to it.
         with suppress(FileNotFoundError):
             disk.unlink(self._source)

@@ -62,6 +62,10 @@ _OPENING_BYTES: Final = 2 * KIB
 """More than the parts with which a segment opens."""
 
 
+_PART_BYTES: Final = PART.size
+_pack_part = PART.pack
+
+
 class RaftLog:
     """See `open`. `append` and `sync` may be called in a worker thread, `cut_before` in another."""
 
@@ -133,13 +137,13 @@ class RaftLog:
         """
         check(self._unsynced is None, "what was appended before must be synced first")
         batch = _Batch(self._last, self._hard_state)
-        limit = self._config.segment_bytes - HEADER_BYTES - _OPENING_BYTES
+        enough = self._config.segment_bytes // 2
         for write in writes:
-            if batch.parts and batch.size + PART.size + _payload_bytes(write) > limit:
+            batch.add(write)
+            if batch.size > enough:
                 self._put(batch)
                 self.sync()
                 batch = _Batch(self._last, self._hard_state)
-            batch.add(write)
         if batch.parts:
             self._put(batch)
 
@@ -238,30 +242,29 @@ class _Batch:
         self.hard_state = hard_state
 
     def add(self, write: Write) -> None:
-        if isinstance(write, Entry):
-            check(0 < write.index <= self.last + 1, f"entry {write.index} behind {self.last} leaves a gap")
-            self.put(ENTRY, write.kind, write.term, write.index, write.payload)
-            self.lowest, self.last, self.has_entries = min(self.lowest, write.index), write.index, True
+        if type(write) is Entry:
+            index, payload = write.index, write.payload
+            if index != self.last + 1:
+                check(0 < index <= self.last, f"entry {index} behind {self.last} leaves a gap")
+                self.lowest = min(self.lowest, index)
+            self.put(ENTRY, write.kind, write.term, index, payload)
+            self.last, self.has_entries = index, True
         elif isinstance(write, HardState):
             name = write.vote.encode()
             if len(name) > NAME_BYTES_MAX:
                 raise UsageError(f"a node's name of {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")
             self.put(HARD_STATE, 0, write.term, 0, name)
             self.hard_state = write
-        else:
+        elif isinstance(write, LogReset):
             mark = write.mark
             self.put(LOG_RESET, 0, mark.term, mark.index, msgspec.msgpack.encode(mark.configuration))
             self.lowest, self.last, self.has_entries = 1, mark.index, False
 
     def put(self, type: int, kind: int, term: int, index: int, payload: bytes) -> None:
-        self.pieces.append(PART.pack(type, kind, 0, len(payload), term, index))
-        self.pieces.append(payload)
+        size = len(payload)
+        self.pieces += (_pack_part(type, kind, 0, size, term, index), payload)
         self.parts += 1
-        self.size += PART.size + len(payload)
-
-
-def _payload_bytes(write: Write) -> int:
-    return len(write.payload) if isinstance(write, Entry) else _OPENING_BYTES
+        self.size += _PART_BYTES + size
 
 
 def opening_parts(last: int, hard_state: HardState, begin: Begin) -> list[bytes]:

@@ -127,7 +127,11 @@ class _File(msgspec.Struct):
 def recover(disk: Disk, directory: str, identity: Identity, snapshots: SnapshotStore) -> Found:
     """Raises: Corruption: names file and offset."""
     found = scan(disk, directory, identity.log)
-    mark = snapshots.newest() or SnapshotMark(configuration=identity.first)
+    return reconcile(found, snapshots.newest() or SnapshotMark(configuration=identity.first), directory)
+
+
+def reconcile(found: Scan, mark: SnapshotMark, directory: str) -> Found:
+    """Log and newest snapshot together. Raises: Corruption: there is something missing between them."""
     if not found.extents:
         raise Corruption(f"{directory}/{segment_name(1)}", HEADER_BYTES, "the records of a log", "none")
     if found.base > mark.index:
@@ -164,11 +168,11 @@ def require_unborn(disk: Disk, directory: str) -> None:
         raise Corruption(path, 0, expected, "no such file, but a log with records")
 
 
-def scan(disk: Disk, directory: str, identity: bytes) -> Scan:
-    """Raises: Corruption: names file and offset."""
+def scan(disk: Disk, directory: str, identity: bytes, into: Scan | None = None) -> Scan:
+    """Raises: Corruption: names file and offset; what is before it is in `into`. UsageError."""
     sequences = segments_in(disk.names(directory))
     begin = _first_of_chain(sequences)
-    result = Scan()
+    result = into or Scan()
     for sequence in sequences[:begin]:
         _open(disk, directory, sequence, identity)  # No other log's file is ever removed.
         result.superseded.append(segment_name(sequence))

@@ -74,7 +74,7 @@ class SnapshotWriter:
         """Bytes of the pieces so far."""
         self._pieces = 0
         self._ended = False
-        self._file = UnfinishedFile(disk, directory, snapshot_name(mark.index))
+        self._file = UnfinishedFile(disk, directory, snapshot_name(mark.index), seed)
         header = encode_frame(_HEAD.pack(MAGIC, VERSION, 0, identity, seed) + msgspec.msgpack.encode(mark))
         self._checksum = zlib.crc32(header)
         self._file.append(header)
