@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import LogReset, PeerMessage, Synced
@@ -25,6 +25,9 @@ from onerack.raft.server.disk_thread import DiskThread
 from onerack.raft.storage import RaftLog
 from onerack.rpc.alarm import Alarm
 from onerack.runtime.seam import Envelope, NodeId, Output, Tick
+
+_GRACE_S: Final = 0.001
+"""Between the timer and its message, so that what the sockets hold is stepped first."""
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +143,8 @@ class Drive:
             self._send(to, messages)
 
     def _tick(self) -> None:
-        self.step(Tick())
+        # A loop that was held up has timers run before it reads: whoever has spoken meanwhile must not seem silent.
+        self._loop.call_later(_GRACE_S, self.step, Tick())
 
     def _halt(self, error: BaseException) -> None:
         if not self._is_over:

@@ -24,8 +24,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from onerack import rpc
-from onerack.config import MIB, RaftConfig
-from onerack.errors import NotExecuted, OnerackError, StorageFull, Unknown, UsageError
+from onerack.config import RaftConfig
+from onerack.errors import NotExecuted, OnerackError, StorageFull, UsageError
 from onerack.raft.commands import MEMBERS, commands_of
 from onerack.raft.core import RaftCore
 from onerack.raft.machine import StateMachine
@@ -36,9 +36,7 @@ from onerack.raft.messages import (
     Entry,
     Kind,
     PeerMessage,
-    Propose,
     Proposed,
-    Read,
     ReadReady,
     Recovered,
     Refused,
@@ -51,12 +49,12 @@ from onerack.raft.messages import (
 )
 from onerack.raft.server.door import Door
 from onerack.raft.server.drive import Drive
+from onerack.raft.server.intake import Intake
 from onerack.raft.server.members import Member as Member
 from onerack.raft.server.members import Members, Write
 from onerack.raft.server.orders import Orders
-from onerack.raft.server.peers import Forwarded, Peers, Place, RaftPeer, Refusal
-from onerack.raft.server.proposals import Done, Proposals
-from onerack.raft.server.reads import Reads
+from onerack.raft.server.peers import Forwarded, Peers, RaftPeer
+from onerack.raft.server.proposals import Done
 from onerack.raft.server.snapshots import Snapshots
 from onerack.raft.storage import RaftLog
 from onerack.rpc.dice import new_random
@@ -64,12 +62,8 @@ from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
 
-_BATCH_BYTES: Final = MIB
-"""Of commands in one entry; a single longer one goes alone. A longer batch would delay heartbeats."""
 _LOOK_S: Final = 0.1
 """How often those who wait are looked through for whom is late."""
-_HERE: Final = ""
-"""The sender of what the host itself tells the core."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -127,13 +121,6 @@ class RaftNode:
         self._tls, self._client_tls, self._insecure = tls, client_tls or tls, insecure
         self._services = dict(services or {})
         self._timeout_s = request_timeout_s
-        self._proposals = Proposals(new_random(), request_timeout_s)
-        self._reads = Reads(request_timeout_s)
-        self._foreign: list[tuple[bytes, asyncio.Future[Forwarded]]] = []
-        """What other nodes have passed on, and who is to be told where it went."""
-        self._numbers: dict[int, tuple[list[int], list[asyncio.Future[Forwarded]]]] = {}
-        """Entries on their way into the core: tags of ours, and who else waits."""
-        self._number = 0
         self.applied = 0
         """The last index that the machines have seen."""
         self._applied_term = 0
@@ -150,6 +137,7 @@ class RaftNode:
         self._server: rpc.Server
         self._peers: Peers
         self._orders: Orders
+        self._intake: Intake
         self._look: asyncio.TimerHandle
 
     # ------------------------------------------------------------------------------------------------ life
@@ -181,8 +169,9 @@ class RaftNode:
             self.name, self.book.address_of, cluster=self.cluster, tls=self._client_tls, insecure=self._insecure,
             config=self.config,
         )  # fmt: skip
+        self._intake = Intake(core, self._peers, self._spawn, self._timeout_s)
         self._drive = Drive(
-            core, self._storage, gather=self._gather, send=self._send, decided=self._decided, halted=self._halt
+            core, self._storage, gather=self._intake.gather, send=self._send, decided=self._decided, halted=self._halt
         )
         self._orders = Orders(core, self._drive.step, self._leader_stub, self._timeout_s)
         services: dict[Callable[..., Any], Any] = {RaftPeer: Door(self), **self._services}
@@ -231,13 +220,8 @@ class RaftNode:
         self._fail_all(f"the node has halted: {error}")
 
     def _fail_all(self, words: str) -> None:
-        stopping = NotExecuted(words, cause="stopping")
-        self._proposals.fail_gathered(stopping)
-        self._proposals.fail(list(self._proposals.waiting), Unknown(words, cause="stopping"))
-        self._reads.fail(stopping)
-        self._refuse_foreign("stopping")
-        if hasattr(self, "_orders"):
-            self._orders.fail(words)
+        self._intake.fail(words)
+        self._orders.fail(words)
 
     # ------------------------------------------------------------------------------------------------ for users
 
@@ -250,7 +234,7 @@ class RaftNode:
             words = f"a command of {len(command)} bytes; at most {self.config.entry_bytes_max // 2} are taken"
             done(NotExecuted(words, cause="too_large"))
             return
-        self._proposals.add(mount, command, done, asyncio.get_running_loop().time())
+        self._intake.propose(mount, command, done, asyncio.get_running_loop().time())
         self._drive.turn_soon()
 
     def read(self, done: Callable[[NotExecuted | None], None]) -> None:
@@ -258,7 +242,7 @@ class RaftNode:
         if self._ended.is_set():
             done(NotExecuted("the node has ended", cause="stopping"))
             return
-        self._reads.add(done)
+        self._intake.reads.add(done)
         self._drive.turn_soon()
 
     async def execute(self, mount: int, command: bytes) -> Any:
@@ -331,68 +315,10 @@ class RaftNode:
         for message in messages:
             self._drive.step(message, sender)
 
-    def _gather(self, now: float) -> None:
-        """What has gathered for the core goes in, or to whoever leads."""
-        core = self._drive.core
-        if core.role == "leader":
-            while self._proposals.gathered or self._foreign:
-                if not self._propose_entry(now):
-                    break
-        elif core.leader:
-            while self._proposals.gathered:
-                payload, tags = self._proposals.take(_BATCH_BYTES)
-                self._spawn(self._forward(payload, tags, core.leader))
-            self._refuse_foreign("not_leader")
-        elif self._foreign:
-            self._refuse_foreign("not_leader")
-        if core.leader and self._reads.has_questions:
-            for number in self._reads.ask(now):
-                core.step(Read(number), self.name, now)
-
-    def _propose_entry(self, now: float) -> bool:
-        payload, tags = self._proposals.take(_BATCH_BYTES)
-        parts, waiting, size = [payload], [], len(payload)
-        while self._foreign and (not size or size + len(self._foreign[0][0]) <= _BATCH_BYTES):
-            part, future = self._foreign.pop(0)
-            parts.append(part)
-            waiting.append(future)
-            size += len(part)
-        self._number += 1
-        self._numbers[self._number] = (tags, waiting)
-        core = self._drive.core
-        core.step(Propose(self._number, b"".join(parts) if len(parts) > 1 else payload), self.name, now)
-        return True
-
-    async def _forward(self, payload: bytes, tags: list[int], leader: NodeId) -> None:
-        """To the leader. What is not known to have been refused may have been taken."""
-        peer = self._peers.get(leader)
-        if peer is None or not peer.is_up:
-            self._proposals.fail(tags, NotExecuted(f"{leader} cannot be reached", cause="no_leader"))
-            return
-        try:
-            answer = await (await peer.stub()).forward(payload)
-        except NotExecuted as error:
-            self._proposals.fail(tags, NotExecuted(str(error), cause=error.cause))
-        except OnerackError as error:
-            self._proposals.fail(tags, Unknown(f"{leader}: {error}", cause="disconnected"))
-        else:
-            if answer.refusal is not None:
-                self._proposals.fail(tags, NotExecuted(f"{leader} does not lead", cause=answer.refusal.cause))
-            elif answer.place is not None:
-                self._proposals.placed(answer.place.term, answer.place.index, tags)
-
     def take(self, payload: bytes) -> asyncio.Future[Forwarded]:
-        future: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
-        self._foreign.append((payload, future))
+        future = self._intake.pass_on(payload)
         self._drive.turn_soon()
         return future
-
-    def _refuse_foreign(self, cause: str) -> None:
-        foreign, self._foreign = self._foreign, []
-        leader = self._drive.core.leader if hasattr(self, "_drive") else NOBODY
-        for _, future in foreign:
-            if not future.done():
-                future.set_result(Forwarded(refusal=Refusal(cause, leader)))
 
     async def _leader_stub(self) -> tuple[NodeId, RaftPeer | None]:
         """None: this node leads, or nobody does."""
@@ -416,39 +342,20 @@ class RaftNode:
             case Committed(entries):
                 self._apply(entries)
             case ReadReady(number, index):
-                self._reads.ready(number, index, self.applied)
-            case Proposed(number, term, index):
-                self._placed(number, term, index)
+                self._intake.reads.ready(number, index, self.applied)
+            case Proposed(number, term, index) if number > 0:
+                self._intake.placed(number, term, index)
+            case Proposed(number, _, index):
+                self._orders.placed(number, index)
+            case Refused(number, cause, _) if number > 0:
+                self._intake.refused(number, cause)
             case Refused(number, cause, _):
-                self._refused(number, cause)
+                self._orders.refused(number, cause)
             case SendSnapshot(to, term):
                 self._spawn(self._send_snapshot(to, term))
             case Restore(mark):
                 self._restore(mark)
         self._note_role()
-
-    def _placed(self, number: int, term: int, index: int) -> None:
-        if number < 0:
-            self._orders.placed(number, index)
-            return
-        tags, waiting = self._numbers.pop(number)
-        if tags:
-            self._proposals.placed(term, index, tags)
-        for future in waiting:
-            if not future.done():
-                future.set_result(Forwarded(place=Place(term, index)))
-
-    def _refused(self, number: int, cause: str) -> None:
-        if number < 0:
-            self._orders.refused(number, cause)
-        elif number in self._numbers:
-            tags, waiting = self._numbers.pop(number)
-            self._proposals.fail(tags, NotExecuted(f"not taken: {cause}", cause=cause))
-            for future in waiting:
-                if not future.done():
-                    future.set_result(Forwarded(refusal=Refusal(cause, self.leader)))
-        else:
-            self._reads.refused(number)
 
     def _apply(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -458,15 +365,15 @@ class RaftNode:
             elif entry.kind == Kind.CONFIGURATION:
                 self._peers.keep_only({*self._drive.core.configuration.members} - {self.name})
             self.applied, self._applied_term = entry.index, entry.term
-            self._proposals.committed(entry.term, entry.index)
-        self._reads.applied(self.applied)
+            self._intake.committed(entry.term, entry.index)
+        self._intake.reads.applied(self.applied)
         self._orders.applied(self.applied)
         if self._bytes_since_snapshot >= self.config.snapshot_bytes and not self._snapshots.is_busy:
             self._spawn(self.take_snapshot())
 
     def _apply_commands(self, payload: bytes) -> None:
         """Requires: the payload is of commands; else a node had been told a lie, and the node halts."""
-        machines, waiting = self._machines, self._proposals.waiting
+        machines, waiting = self._machines, self._intake.proposals.waiting
         for mount, tag, body in commands_of(payload):
             machine = machines.get(mount)
             done = waiting.pop(tag, None)
@@ -482,6 +389,8 @@ class RaftNode:
         now = (core.role, core.term, core.leader)
         if now != self._role:
             self._role = now
+            self._intake.leader_changed()
+            self._drive.turn_soon()
             for call in self.on_role:
                 call()
 
@@ -531,16 +440,14 @@ class RaftNode:
         self._snapshots.restore(mark)
         self.applied, self._applied_term = mark.index, mark.term
         self._bytes_since_snapshot = 0
-        self._reads.applied(self.applied)
+        self._intake.reads.applied(self.applied)
 
     # ------------------------------------------------------------------------------------------------ time
 
     def _look_through(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._proposals.expire(now)
-        self._reads.expire(now)
         self._orders.expire(now)
-        if self._reads.has_questions or self._proposals.gathered:
+        if self._intake.expire(now):
             self._drive.turn_soon()
         self._note_role()
         self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_through)

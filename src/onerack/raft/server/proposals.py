@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, Final
 
 from onerack.errors import CallError, NotExecuted, Unknown
-from onerack.raft.commands import pack_command
+from onerack.raft.commands import commands_of, pack_command
 
 _COUNTER_BITS: Final = 32
 
@@ -74,6 +74,15 @@ class Proposals:
         tags, self._gathered_tags = self._gathered_tags[:count], self._gathered_tags[count:]
         self.gathered_bytes -= size
         return b"".join(taken), tags
+
+    def put_back(self, payload: bytes) -> None:
+        """They were surely not taken: they go with the next entry, before all that came later."""
+        kept = [
+            (pack_command(mount, tag, body), tag) for mount, tag, body in commands_of(payload) if tag in self.waiting
+        ]
+        self.gathered[:0] = [command for command, _ in kept]
+        self._gathered_tags[:0] = [tag for _, tag in kept]
+        self.gathered_bytes += sum(len(command) for command, _ in kept)
 
     def placed(self, term: int, index: int, tags: list[int]) -> None:
         """The leader of this term has appended them there."""
