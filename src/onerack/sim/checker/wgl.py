@@ -23,6 +23,8 @@ import random
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from onerack.sim.checker.history import Anomaly, Operation, Verdict, by_key, window_of
 
 STEPS_MAX: Final = 30_000_000
@@ -40,6 +42,23 @@ class Model(Protocol):
 
     def is_idle(self, operation: Operation) -> bool:
         """Whether the operation, with the result that it had, leaves every state as it was."""
+
+    def settle(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        """Says of operations without return what follows from what others saw: see `settled`."""
+
+
+def settled(operations: Sequence[Operation], shown_until: dict[Hashable, int]) -> list[Operation]:
+    """Changes whose answer was lost double the search each, so it is worth while to think about them first. Whose
+    value somebody saw had taken effect when that answer came; whose value nobody ever saw may be left out, for the
+    next change hid it. Requires: whoever sees a value sees which change made it."""
+    found = []
+    for each in operations:
+        if each.end is not None:
+            found.append(each)
+        elif each.argument in shown_until:
+            # A value that was seen before it was written will be found by the search.
+            found.append(replace(each, end=max(each.call, shown_until[each.argument])))
+    return found
 
 
 class Register:
@@ -64,6 +83,16 @@ class Register:
         failed = operation.kind == "cas" and operation.result is False and operation.end is not None
         return operation.kind == "read" or failed
 
+    def settle(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        written = [each.argument for each in operations if each.kind == "write"]
+        if any(each.kind == "cas" for each in operations) or len(set(written)) < len(written):
+            return operations
+        shown_until: dict[Hashable, int] = {}
+        for each in operations:
+            if each.kind == "read" and each.end is not None:
+                shown_until[each.result] = min(each.end, shown_until.get(each.result, each.end))
+        return settled(operations, shown_until)
+
 
 class Appends:
     """A list. Kinds: `append` (value), `read` (result: all values, as a tuple)."""
@@ -78,6 +107,17 @@ class Appends:
 
     def is_idle(self, operation: Operation) -> bool:
         return operation.kind == "read"
+
+    def settle(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        appended = [each.argument for each in operations if each.kind == "append"]
+        if len(set(appended)) < len(appended):
+            return operations
+        shown_until: dict[Hashable, int] = {}
+        for each in operations:
+            if each.kind == "read" and each.end is not None:
+                for value in each.result:
+                    shown_until[value] = min(each.end, shown_until.get(value, each.end))
+        return settled(operations, shown_until)
 
 
 REGISTER: Final = Register()
@@ -112,6 +152,7 @@ class _Found(NamedTuple):
 def _check_key(operations: Sequence[Operation], model: Model, steps_max: int) -> _Found:
     # A read without an answer says nothing and changes nothing.
     wanted = [each for each in operations if each.end is not None or not model.is_idle(each)]
+    wanted = list(model.settle(wanted))
     chance = random.Random(len(wanted))  # noqa: S311 - any numbers will do, the same every time
     found = _search(wanted, model, [chance.getrandbits(62) for _ in wanted], steps_max)
     if found.stuck is None or found.is_unknown:
@@ -122,13 +163,13 @@ def _check_key(operations: Sequence[Operation], model: Model, steps_max: int) ->
 
 class _Line:
     """Calls and returns in order of time, as a list from which one can be taken out and put back. Place 0 is both
-    ends."""
+    ends. Operations without return are not in it."""
 
     __slots__ = ("after", "before", "returns", "who")
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         # At equal times calls come before returns.
-        moments = [(each.call, 0, number) for number, each in enumerate(operations)]
+        moments = [(each.call, 0, number) for number, each in enumerate(operations) if each.end is not None]
         moments += [(each.end, 1, number) for number, each in enumerate(operations) if each.end is not None]
         moments.sort()
         size = len(moments) + 1
@@ -137,7 +178,7 @@ class _Line:
         self.who = [-1, *(number for _, _, number in moments)]
         """The operation of each place."""
         self.returns = [0] * size
-        """Of a call: the place of its return, 0 if there is none. Of a return: -1."""
+        """Of a call: the place of its return. Of a return: -1."""
         calls = [0] * len(operations)
         for place, (_, is_return, number) in enumerate(moments, 1):
             if is_return:
@@ -148,22 +189,37 @@ class _Line:
 
 
 def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int], steps_max: int) -> _Found:
-    """One loop, written for speed: the lists of `_Line` are changed in place here."""
+    """One loop, written for speed: the lists of `_Line` are changed in place here.
+
+    What nobody knows the end of is tried last, when nothing else fits: most of it is not needed for an explanation.
+    """
     line = _Line(operations)
     after, before, returns, who = line.after, line.before, line.returns, line.who
     step, is_idle = model.step, [model.is_idle(each) for each in operations]
-    left = sum(each.end is not None for each in operations)
+    late = sorted((each.call, number) for number, each in enumerate(operations) if each.end is None)
+    used = [False] * len(late)
+    next_late = 0
+    left = len(operations) - len(late)
     state: Any = model.initial
     done, steps = 0, 0
     seen: set[tuple[int, Any]] = set()
     undo: list[tuple[int, int, Any]] = []
+    """A choice: its place, or -1 minus the number in `late`; and what was done and reached before it."""
     deepest = _Found(0, done=-1)
     at = after[0]
     while left:
         steps += 1
         if steps > steps_max:
             return _Found(steps, is_unknown=True)
-        if (back := returns[at]) < 0:
+        back = returns[at]
+        if back >= 0:
+            number, choice = who[at], at
+        elif next_late < len(late) and late[next_late][0] <= operations[who[at]].end:
+            number, choice = late[next_late][1], -1 - next_late
+            next_late += 1
+            if used[-1 - choice]:
+                continue
+        else:
             if len(undo) > deepest.done:
                 deepest = _Found(0, operations[who[at]], state, len(undo))
             idle = True
@@ -171,29 +227,39 @@ def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int],
                 if not undo:
                     return deepest._replace(steps=steps)
                 at, done, state = undo.pop()
-                if back := returns[at]:
-                    left += 1
-                    after[before[back]] = before[after[back]] = back
+                if at < 0:
+                    used[-1 - at] = idle = False
+                    continue
+                back = returns[at]
+                left += 1
+                after[before[back]] = before[after[back]] = back
                 after[before[at]] = before[after[at]] = at
                 idle = is_idle[who[at]]
-            at = after[at]
+            if at < 0:
+                # The calls before this return have been tried; go on with the next of those without an end.
+                next_late, at = -at, after[0]
+                while returns[at] >= 0:
+                    at = after[at]
+            else:
+                next_late, at = 0, after[at]
             continue
-        number = who[at]
         reached = step(state, operations[number])
         if reached is not REFUSED:
             mark = done ^ marks[number]
-            tried = (mark, reached)
-            if tried not in seen:
-                seen.add(tried)
-                undo.append((at, done, state))
+            if (mark, reached) not in seen:
+                seen.add((mark, reached))
+                undo.append((choice, done, state))
                 done, state = mark, reached
-                after[before[at]], before[after[at]] = after[at], before[at]
-                if back:
+                if choice < 0:
+                    used[-1 - choice] = True
+                else:
                     left -= 1
+                    after[before[at]], before[after[at]] = after[at], before[at]
                     after[before[back]], before[after[back]] = after[back], before[back]
-                at = after[0]
+                next_late, at = 0, after[0]
                 continue
-        at = after[at]
+        if choice >= 0:
+            at = after[at]
     return _Found(steps)
 
 

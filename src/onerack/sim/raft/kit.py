@@ -1,0 +1,56 @@
+"""The kit: what a schedule builds its nodes from. The honest one takes the production core; planted ones change a part.
+
+The rule: what a planted bug may differ in is listed here, so that everything else is surely the production code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from onerack.config import RaftConfig
+from onerack.raft.core import RaftCore
+from onerack.raft.messages import Recovered, SnapshotMark
+from onerack.sim.raft.disk import Storage
+
+if TYPE_CHECKING:
+    from onerack.sim.raft.node import SimNode
+
+Stream = Callable[[str], random.Random]
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """One life of a node."""
+
+    node: str
+    life: int
+    recovered: Recovered
+    config: RaftConfig
+    now: float
+
+
+class Kit:
+    """The honest one."""
+
+    sends_before_sync = False
+    synced_before_sync = False
+    ignores_sync_failure = False
+    cuts_before_snapshot = False
+
+    def __init__(self) -> None:
+        self.chance: Stream
+        """Set by the schedule."""
+
+    def boot(self, boot: Boot) -> RaftCore:
+        chance = self.chance(f"core/{boot.node}/{boot.life}")
+        return RaftCore(boot.node, boot.recovered, boot.config, chance, boot.now)
+
+    def append(self, storage: Storage, writes: Sequence[Any]) -> None:
+        storage.append(writes)
+
+    def mark_of(self, node: SimNode) -> SnapshotMark:
+        """What a snapshot of the node's machine stands for."""
+        return SnapshotMark(node.applied, node.applied_term, node.applied_configuration)

@@ -1,0 +1,85 @@
+"""Runs: one seed, many seeds, or the story of one; what tests and people call.
+
+The rule: whatever goes wrong in a schedule, a broken property or a plain bug, comes out as `ScheduleFailed`, whose
+message says how to see the whole of it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from onerack.sim.raft.judge import Broken
+from onerack.sim.raft.kit import Kit
+from onerack.sim.raft.options import Options, draw
+from onerack.sim.raft.planted import PLANTED
+from onerack.sim.raft.schedule import Report, Schedule
+from onerack.sim.raft.story import Story
+from onerack.sim.seeds import stream
+
+
+class ScheduleFailed(AssertionError):
+    """A seed found something wrong. The message says how to see it again."""
+
+    def __init__(self, seed: int, planted: str | None, reason: str) -> None:
+        shown = f"onerack.sim.raft.tell({seed}, {planted!r})" if planted else f"onerack sim raft --seed {seed} --trace"
+        super().__init__(f"seed {seed}: {reason}\n  the whole story: {shown}")
+        self.seed = seed
+        self.reason = reason
+
+
+class Tally(msgspec.Struct):
+    """Many schedules, summed up."""
+
+    schedules: int = 0
+    seconds: float = 0.0
+    node_seconds: float = 0.0
+    steps: int = 0
+    faults: int = 0
+    elections: int = 0
+    entries: int = 0
+    restores: int = 0
+    operations: int = 0
+    unknown: int = 0
+
+    def add(self, report: Report) -> None:
+        self.schedules += 1
+        self.node_seconds += report.nodes * report.seconds
+        for name in ("seconds", "steps", "faults", "elections", "entries", "restores", "operations", "unknown"):
+            setattr(self, name, getattr(self, name) + getattr(report, name))
+
+
+def run_schedule(
+    seed: int, planted: str | None = None, *, options: Options | None = None, story: Story | None = None
+) -> Report:
+    """One seed; in a world of its own choice, or in that of `options`.
+
+    Raises: ScheduleFailed: a property does not hold, or an operation does not end.
+    """
+    kit = PLANTED[planted]() if planted is not None else Kit()
+    schedule = Schedule(seed, kit, story, options=options)
+    try:
+        return schedule.run()
+    except Broken as broken:
+        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {broken}") from broken
+    except Exception as error:
+        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {error!r}") from error
+
+
+def run_many(seeds: Iterable[int]) -> Tally:
+    """Each of the seeds. Raises: ScheduleFailed: at the first that fails."""
+    tally = Tally()
+    for seed in seeds:
+        tally.add(run_schedule(seed))
+    return tally
+
+
+def tell(seed: int, planted: str | None = None) -> str:
+    """The story of one seed: its options, every message that arrived, what fate did; at the end what was wrong."""
+    story = Story(draw(stream(seed, "options")))
+    try:
+        report = run_schedule(seed, planted, story=story)
+    except ScheduleFailed as failed:
+        return f"{story}\n{failed.reason}\n"
+    return f"{story}\n{report}\n"
