@@ -16,6 +16,7 @@ from typing import Any
 
 from onerack.config import RaftConfig
 from onerack.raft.core import RaftCore
+from onerack.raft.invariants import Watch
 from onerack.raft.messages import (
     Change,
     Committed,
@@ -123,7 +124,8 @@ class Network:
         self.sent: list[tuple[str, Envelope]] = []
         """Everything that has left a node, for tests that count."""
         self.flying: list[tuple[str, Envelope]] = []
-        self.after_step: Callable[[Network], None] = lambda network: None
+        self.watch = Watch()
+        """Every invariant, after every step."""
         self._number = 0
         for name in self.configuration.members:
             first = Recovered(mark=SnapshotMark(configuration=self.configuration))
@@ -138,6 +140,7 @@ class Network:
         self._number += 1
         self.nodes[name] = Node(name, recovered or Recovered(), self.config, self.seed + self._number, self.now)
         self.crashed.discard(name)
+        self.watch.restarted(self[name])
         self.drain(name)
 
     def crash(self, name: str) -> None:
@@ -156,28 +159,46 @@ class Network:
 
     def step(self, name: str, message: Any, sender: str = "") -> None:
         """One message, and everything that follows from it on that node."""
-        self.nodes[name].core.step(message, sender or name, self.now)
+        self.feed(name, message, sender)
         self.drain(name)
 
-    def drain(self, name: str) -> None:
-        node = self.nodes[name]
-        while True:
-            output = node.core.drain()
-            self._follow(node, output)
-            if not output.writes:
-                break
-            node.core.step(Synced(), name, self.now)
-        self.after_step(self)
+    def feed(self, name: str, message: Any, sender: str = "") -> None:
+        """One message; what follows from it waits for the next drain."""
+        core = self.nodes[name].core
+        core.step(message, sender or name, self.now)
+        self.watch.look(core)
 
-    def _follow(self, node: Node, output: Output) -> None:
+    def drain(self, name: str) -> None:
+        """Until there is nothing to write any more: a sync may commit, which moves others."""
+        while self.finish(name, self.begin_drain(name)):
+            pass
+
+    def begin_drain(self, name: str) -> Output:
+        """The disk begins to work; what may leave early does."""
+        output = self.nodes[name].core.drain()
+        self.watch.look(self.nodes[name].core)
+        self._leave(name, output.early)
+        return output
+
+    def finish(self, name: str, output: Output) -> bool:
+        """The disk is done; True when there was something to write."""
+        node = self.nodes[name]
         node.write(output.writes)
-        for envelope in (*output.early, *output.sends):
-            self.sent.append((node.name, envelope))
-            (self.kept if self.held(node.name, envelope) else self.flying).append((node.name, envelope))
+        if output.writes:
+            self.feed(name, Synced())
+        self._leave(name, output.sends)
+        self.watch.handed_out(name, output.applied)
         for decision in output.applied:
             node.apply(decision)
         node.events += output.events
         node.wake_at = output.wake_at
+        return bool(output.writes)
+
+    def _leave(self, name: str, envelopes: list[Envelope]) -> None:
+        self.watch.sent(name, envelopes)
+        for envelope in envelopes:
+            self.sent.append((name, envelope))
+            (self.kept if self.held(name, envelope) else self.flying).append((name, envelope))
 
     def deliver(self, sender: str, envelope: Envelope) -> None:
         if envelope.to in self.nodes and envelope.to not in self.crashed and (sender, envelope.to) not in self.cut:
