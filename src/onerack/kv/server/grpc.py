@@ -165,6 +165,7 @@ class Call(Http2Stream):
         """One message of several. If the client does not take it, it waits: see `waiting_bytes` and `on_drained`."""
         if self.is_open:
             self._begin_answer()
+            self.connection.note_message()
             self.write(_MESSAGE.pack(0, len(body)) + body)
 
     def begin_answer(self) -> None:
@@ -188,6 +189,7 @@ class Call(Http2Stream):
     # ------------------------------------------------------------------------------------------------ arriving
 
     def expired(self) -> None:
+        self.connection.drop_queue(self)
         self.fail(DEADLINE_EXCEEDED, "context deadline exceeded")
         self.cancelled()
 

@@ -32,6 +32,10 @@ _BAD_VALUE: Final = re.compile(rb"[\0\r\n]")
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
+_KNOWN_MAX: Final = 256
+_KNOWN_BYTES_MAX: Final = 2048
+"""So many heads are remembered for all connections, of header lists up to this size: the timeout differs each time, all
+else seldom."""
 _OURS: Final = frozenset({"content-type", "te", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"})
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 _TEXT_BYTES_MAX: Final = 4096
@@ -61,6 +65,11 @@ class Head(msgspec.Struct, frozen=True):
     encoding: str = ""
     refusal: bytes | None = None
     """The header block that answers it, when nobody does."""
+
+    def within(self, timeout_s: float) -> Head:
+        """The same with a timeout."""
+        return Head(self.kind, self.path, self.handler, self.message_bytes_max, timeout_s, self.metadata,
+                    self.binary_metadata, self.token, self.encoding)  # fmt: skip
 
 
 def trailers(code: int, text: str) -> bytes:
@@ -92,7 +101,7 @@ def head_reader(
     def refused(path: str, block: bytes) -> Head:
         return Head("refused", path, refused, message_bytes_max, refusal=block)
 
-    def read(fields: Sequence[Field]) -> Head:
+    def read_without_timeout(fields: Sequence[Field]) -> Head:
         pseudo, regular = _checked(fields)
         path = pseudo[b":path"].decode("latin-1")
         if pseudo[b":method"] != b"POST":
@@ -101,8 +110,6 @@ def head_reader(
             return refused(path, status(415) + literal(b"accept", b"application/grpc"))
         try:
             kind, handler = _route(routes, path)
-            timeout = regular.get(b"grpc-timeout")
-            timeout_s = None if timeout is None else timeout_of(timeout)
             metadata, binary_metadata = _metadata(regular)
         except Refusal as refusal:
             return refused(path, answer_block + trailers(refusal.code, refusal.text))
@@ -111,12 +118,30 @@ def head_reader(
             path,
             handler,
             message_bytes_max,
-            timeout_s=timeout_s,
             metadata=metadata,
             binary_metadata=binary_metadata,
             token=metadata.get("token") or metadata.get("authorization", ""),
             encoding=regular.get(b"grpc-encoding", b"").decode("latin-1"),
         )
+
+    known: dict[tuple[Field, ...], Head] = {}
+
+    def read(fields: Sequence[Field]) -> Head:
+        timeouts = [value for name, value in fields if name == b"grpc-timeout"]
+        key = tuple([field for field in fields if field[0] != b"grpc-timeout"] if timeouts else fields)
+        head = known.get(key)
+        if head is None:
+            head = read_without_timeout(key)
+            if sum(len(name) + len(value) for name, value in key) <= _KNOWN_BYTES_MAX:
+                if len(known) >= _KNOWN_MAX:
+                    known.clear()
+                known[key] = head
+        if not timeouts or head.refusal is not None:
+            return head
+        try:
+            return head.within(timeout_of(timeouts[-1]))
+        except Refusal as refusal:
+            return refused(head.path, answer_block + trailers(refusal.code, refusal.text))
 
     return read
 

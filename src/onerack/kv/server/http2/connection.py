@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import Final
 
 from onerack.config import KIB
-from onerack.errors import ProtocolError
 from onerack.kv.server.http2 import frames
 from onerack.kv.server.http2.frames import (
     ACK,
@@ -39,6 +38,7 @@ from onerack.kv.server.http2.frames import (
     HEAD,
     HEAD_BYTES,
     HEADERS,
+    INTERNAL_ERROR,
     NO_ERROR,
     PADDED,
     PING,
@@ -67,21 +67,15 @@ LINGER_S: Final = 1.0
 """What a peer is granted to take our last words."""
 _GOODBYE: Final = b"goodbye!"
 """The PING after the first GOAWAY: when it comes back, so has everything that was sent before the peer knew."""
+_SETTINGS_NOISE: Final = 10
+"""They may make us look at every stream."""
+_SMALL_LIST_BYTES: Final = 1024
+_WORDS: Final = b"This port speaks gRPC, over HTTP/2 and nothing else.\n"
 _OTHER_PROTOCOL: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 52\r\n\r\n"
-    b"This port speaks gRPC, over HTTP/2 and nothing else.\n"[:52]
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+    % (len(_WORDS), _WORDS)
 )
-_HTTP_1_METHODS: Final = (
-    b"GET ",
-    b"POST ",
-    b"PUT ",
-    b"HEAD ",
-    b"DELETE ",
-    b"OPTIONS ",
-    b"PATCH ",
-    b"CONNECT ",
-    b"PRI ",
-)
+_METHODS_OF_HTTP_1: Final = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ")
 
 
 class _Space(threading.local):
@@ -140,7 +134,8 @@ class Connection(Sending):
         self._is_draining = False
         self._may_open = True
         """False: the last GOAWAY has named the last request."""
-        self._noise = 0
+        self._kept_bytes = 0
+        """Long header lists of open requests."""
         self._resets = 0
         now = self.loop.time()
         self._born_at = self._heard_at = self._grown_at = self._ticked_at = now
@@ -191,6 +186,9 @@ class Connection(Sending):
             self._rest = buffer[self._parse(buffer, start) :] if not self._is_shy else buffer[start:]
         except ConnectionFailure as failure:
             self.fail(failure.code, str(failure))
+        except Exception:
+            self.fail(INTERNAL_ERROR, "internal error")
+            raise
         finally:
             self.is_in_batch = False
         self.flush()
@@ -213,9 +211,9 @@ class Connection(Sending):
     def _greet(self, buffer: bytes) -> int:
         """Behind the preface, when it and the head of the SETTINGS are there. Raises: ConnectionFailure."""
         if not buffer.startswith(PREFACE):
-            if PREFACE.startswith(buffer):
-                return 0
-            if buffer.startswith(_HTTP_1_METHODS):
+            if any(first.startswith(buffer) for first in (PREFACE, *_METHODS_OF_HTTP_1)):
+                return 0  # It can still become one of these.
+            if buffer.startswith(_METHODS_OF_HTTP_1):
                 self.discard_output()  # Our SETTINGS, which this client would not understand.
                 self.put(_OTHER_PROTOCOL)
                 self._close_after_output()
@@ -339,13 +337,20 @@ class Connection(Sending):
         if not stream_id & 1:
             raise ConnectionFailure(PROTOCOL_ERROR, f"a client opens odd streams, not {stream_id}")
         self.last_stream = stream_id
-        head = self._headers.cache.get(block) or self._headers.read(block)
-        if len(self.streams) >= self._streams_max or not self._may_open:
+        kept_bytes = 0
+        head = self._headers.cache.get(block)
+        if head is None:
+            head = self._headers.read(block)
+            kept_bytes = self._headers.list_bytes
+        if not self._has_room_for(kept_bytes):
             self._note_noise()
             self.put(frames.rst_stream(stream_id, REFUSED_STREAM))
             return
         stream = self._application.open(self, stream_id, head)
         self.streams[stream_id] = stream
+        if kept_bytes > _SMALL_LIST_BYTES:
+            stream.kept_bytes = kept_bytes
+            self._kept_bytes += kept_bytes
         if flags & END_STREAM:
             stream.is_half_closed = True
             stream.begin()
@@ -353,6 +358,14 @@ class Connection(Sending):
                 stream.take(b"", 0, 0, True)
             return
         stream.begin()
+
+    def _has_room_for(self, list_bytes: int) -> bool:
+        """Another request, with a header list of so many bytes."""
+        return (
+            self._may_open
+            and len(self.streams) < self._streams_max
+            and self._kept_bytes + list_bytes <= self.limits.unfinished_bytes_max
+        )
 
     def _on_trailers(self, stream_id: int, block: bytes, flags: int) -> None:
         stream = self.streams.get(stream_id)
@@ -384,16 +397,16 @@ class Connection(Sending):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_known(stream_id, "RST_STREAM")
-            self._note_noise()
-            return
         self._resets += 1
         if self._resets > self.limits.resets_max:
             raise ConnectionFailure(ENHANCE_YOUR_CALM, "too many requests begun and given up")
+        if stream is None:
+            return
         self.forget(stream)
         stream.cancelled()
 
     def _on_settings(self, flags: int, stream_id: int, buffer: bytes, start: int, stop: int) -> None:
-        self._note_noise()
+        self._note_noise(_SETTINGS_NOISE)
         if stream_id:
             raise ConnectionFailure(PROTOCOL_ERROR, "SETTINGS belong to no stream")
         if flags & ACK:
@@ -402,7 +415,8 @@ class Connection(Sending):
             return
         if (stop - start) % 6:
             raise ConnectionFailure(FRAME_SIZE_ERROR, "SETTINGS have 6 bytes each")
-        for name, value in frames.settings_in(buffer[start:stop]):
+        # Of a setting that comes twice the last counts.
+        for name, value in dict(frames.settings_in(buffer[start:stop])).items():
             self.set(name, value)
         self.put(frames.frame(SETTINGS, ACK, 0))
         self.pump()
@@ -434,6 +448,7 @@ class Connection(Sending):
     def _on_window_update(self, flags: int, stream_id: int, buffer: bytes, start: int, stop: int) -> None:
         if stop - start != 4:
             raise ConnectionFailure(FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
+        self._note_noise()
         increment = int.from_bytes(buffer[start:stop], "big") & frames.WINDOW_MAX
         if not stream_id:
             self.widen_connection(increment)
@@ -457,17 +472,16 @@ class Connection(Sending):
             self.forget(stream)
             stream.cancelled()
 
-    def _note_noise(self) -> None:
-        self._noise += 1
-        if self._noise > self.limits.noise_max:
+    def _note_noise(self, weight: int = 1) -> None:
+        self.noise = max(self.noise, 0) + weight
+        if self.noise > self.limits.noise_max:
             raise ConnectionFailure(ENHANCE_YOUR_CALM, "too many frames that move nothing")
 
     # ------------------------------------------------------------------------------------------------ for streams
 
     def note_message(self) -> None:
         """Something useful has come."""
-        if self._noise > 0:
-            self._noise -= 1
+        self.noise -= 4
 
     def keep(self, size: int) -> bool:
         """So many bytes more (or fewer) of messages that have not come whole. False: there is no room for them."""
@@ -484,6 +498,8 @@ class Connection(Sending):
         del self.streams[stream.id]
         if self.timed:
             self.timed.pop(stream.id, None)
+        if stream.kept_bytes:
+            self._kept_bytes -= stream.kept_bytes
         if stream.queue:
             self.drop_queue(stream)
         if self._is_draining and not self.streams:
@@ -578,7 +594,7 @@ class Connection(Sending):
 
     def _forgive(self, now: float) -> None:
         passed, self._ticked_at = now - self._ticked_at, now
-        self._noise = max(0, self._noise - int(passed * self.limits.noise_forgiven_per_s + 0.5))
+        self.noise = max(0, self.noise - int(passed * self.limits.noise_forgiven_per_s + 0.5))
         self._resets = max(0, self._resets - int(passed * self.limits.resets_forgiven_per_s + 0.5))
 
 
@@ -589,6 +605,3 @@ def _without_padding(buffer: bytes, start: int, stop: int) -> tuple[int, int]:
     if start + 1 + padding > stop:
         raise ConnectionFailure(PROTOCOL_ERROR, "more padding than frame")
     return start + 1, stop - padding
-
-
-__all__ = ["Connection", "ProtocolError", "ServerBudget"]

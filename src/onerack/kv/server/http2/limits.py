@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Frames of one header block."""
 
     unfinished_bytes_max: int = 64 * MIB
-    """Of messages that have not come whole, on one connection."""
+    """Of messages that have not come whole, on one connection; and of long header lists of open requests."""
     unfinished_server_bytes_max: int = 256 * MIB
     """... and on all connections."""
     waiting_bytes_max: int = 256 * MIB
@@ -45,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deaf_bytes: int = MIB
     """When the socket is full and more than this waits, no more requests are read."""
     noise_max: int = 2_000
-    """Frames that move nothing (PING, SETTINGS, empty DATA ...), less those that do."""
+    """Frames that move nothing (PING, SETTINGS, WINDOW_UPDATE, empty DATA ...), less four for each that does."""
     noise_forgiven_per_s: int = 100
     resets_max: int = 20_000
     """Requests that the peer began and gave up, in a burst."""

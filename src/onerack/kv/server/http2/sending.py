@@ -58,6 +58,9 @@ class Sending:
         """Of each stream."""
         self.waiting_bytes = 0
         """In the queues of all streams."""
+        self.noise = 0
+        """Frames that came and moved nothing, less those that did. Below 0 is 0."""
+        self._stalled_at = 0.0
         self._context = Context()
         self._is_blocked = False
         self._is_deaf = False
@@ -190,6 +193,8 @@ class Sending:
         self.waiting_bytes += size
         self._line[stream.id] = stream
         self.pump()
+        if stream.queue and stream.id not in self._stalled:
+            self._stall(stream)
         if self.waiting_bytes > self.limits.waiting_bytes_max:
             self.fail(ENHANCE_YOUR_CALM, f"{self.waiting_bytes} bytes of answers wait; take them")
 
@@ -220,10 +225,6 @@ class Sending:
             if unwritten >= _WRITE_BYTES:
                 unwritten = 0
                 self.flush()
-        for stream in self._line.values():
-            if stream.id in self._stalled:
-                break  # Those behind it were here before, too.
-            self._stall(stream)
         self._smooth_or_not()
         for stream in drained:
             if stream.is_live:
@@ -249,10 +250,12 @@ class Sending:
             stream.credit -= size
             self.send_room -= size
             sent += size
+            self.noise -= 4  # The peer may say that it has taken it.
         stream.waiting_bytes -= sent
         self.waiting_bytes -= sent
         if queue:
-            self._stall(stream)
+            if sent:
+                self._stall(stream)
             if self.initial_window + stream.credit > 0:
                 self._line[stream.id] = stream
         return sent
@@ -264,6 +267,9 @@ class Sending:
     def end_stalled(self, now: float) -> None:
         """Answers that are complete, and of which the peer takes nothing, are given up. Streams may be slow."""
         limit = now - self.limits.stall_timeout_s
+        if now < self._stalled_at + self.limits.stall_timeout_s / 16:
+            return
+        self._stalled_at = now
         for stream in [one for one in self._stalled.values() if one.stalled_at < limit and one.end_block is not None]:
             stream.reset(frames.ENHANCE_YOUR_CALM)
             stream.cancelled()

@@ -36,8 +36,19 @@ class Application(Protocol):
 class Stream:
     """One request and its answer. Subclasses say what happens to what arrives."""
 
-    __slots__ = ("connection", "credit", "end_block", "id", "is_half_closed", "is_live", "queue", "receive_room",
-                 "stalled_at", "waiting_bytes")  # fmt: skip
+    __slots__ = (
+        "connection",
+        "credit",
+        "end_block",
+        "id",
+        "is_half_closed",
+        "is_live",
+        "kept_bytes",
+        "queue",
+        "receive_room",
+        "stalled_at",
+        "waiting_bytes",
+    )
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
         self.connection = connection
@@ -49,6 +60,8 @@ class Stream:
         self.credit = 0
         """The send window, less the initial window: so a change of that one changes all."""
         self.receive_room = connection.limits.stream_window_bytes
+        self.kept_bytes = 0
+        """Of its header list, if that is long."""
         self.queue: deque[bytes | memoryview] | None = None
         self.waiting_bytes = 0
         """Of DATA in the queue."""
