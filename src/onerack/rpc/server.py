@@ -406,7 +406,7 @@ class Server:
 
     def dropped(self, command: bytes, error: CallError) -> None:
         definite = isinstance(error, NotExecuted)
-        if not definite:
+        if not definite and error.cause == "storage":
             self._halt(error)
         self._loop.call_soon(self._drop, Dropped(command, definite, error.cause))
 
@@ -415,7 +415,10 @@ class Server:
         self.turn()
 
     def _halt(self, error: BaseException) -> None:
-        """The log takes no more: what it lost track of cannot be answered by this life of the server."""
+        """The log takes no more: what it lost track of cannot be answered by this life of the server.
+
+        (A replicated log that has only lost track of one command goes on, and so does the server.)
+        """
         if self._halted is None:
             self._halted = error
             log.error("the log has halted: %s", error)

@@ -2,5 +2,7 @@
 
 from onerack.raft.server.members import Member
 from onerack.raft.server.node import RaftNode, Status
+from onerack.raft.server.replica import Replica
+from onerack.raft.server.replicated_log import ReplicatedLog
 
-__all__ = ["Member", "RaftNode", "Status"]
+__all__ = ["Member", "RaftNode", "Replica", "ReplicatedLog", "Status"]

@@ -131,6 +131,8 @@ class RaftNode:
         self._role: tuple[str, int, NodeId] = ("", 0, NOBODY)
         self.on_role: list[Callable[[], None]] = []
         """Called when role, term or leader has changed."""
+        self.on_applied: list[Callable[[], None]] = []
+        """Called after each batch of entries that was applied."""
         self._storage: RaftLog
         self._snapshots: Snapshots
         self._drive: Drive
@@ -230,8 +232,8 @@ class RaftNode:
         if self._ended.is_set():
             done(NotExecuted("the node has ended", cause="stopping"))
             return
-        if len(command) > self.config.entry_bytes_max // 2:
-            words = f"a command of {len(command)} bytes; at most {self.config.entry_bytes_max // 2} are taken"
+        if len(command) > self.command_bytes_max:
+            words = f"a command of {len(command)} bytes; at most {self.command_bytes_max} are taken"
             done(NotExecuted(words, cause="too_large"))
             return
         self._intake.propose(mount, command, done, asyncio.get_running_loop().time())
@@ -296,6 +298,11 @@ class RaftNode:
     @property
     def term(self) -> int:
         return self._drive.core.term
+
+    @property
+    def command_bytes_max(self) -> int:
+        """A longer command is refused."""
+        return self.config.entry_bytes_max // 2
 
     @property
     def storage_full(self) -> StorageFull | None:
@@ -366,6 +373,8 @@ class RaftNode:
                 self._peers.keep_only({*self._drive.core.configuration.members} - {self.name})
             self.applied, self._applied_term = entry.index, entry.term
             self._intake.committed(entry.term, entry.index)
+        for call in self.on_applied:
+            call()
         self._intake.reads.applied(self.applied)
         self._orders.applied(self.applied)
         if self._bytes_since_snapshot >= self.config.snapshot_bytes and not self._snapshots.is_busy:

@@ -33,8 +33,8 @@ class Machine(Protocol):
     def dropped(self, command: bytes, error: CallError) -> None:
         """A command that was proposed is not applied now; commands are told in the order of their proposals.
 
-        NotExecuted: it never will be, not even after a crash. Unknown: it may be, by a later life of the log or (where
-        logs are replicated) by another leader.
+        NotExecuted: it never will be, not even after a crash. Unknown: it may be, by a later life of the log (cause:
+        storage, the log has halted) or, where logs are replicated, by another leader.
         """
 
     def snapshot(self) -> bytes:
