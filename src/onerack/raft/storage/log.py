@@ -10,7 +10,7 @@ The rules:
 - one record is in flight: nothing is appended before the one before it is synced, so only the last can be torn;
 - an fdatasync that fails ends the process: nobody knows what is on the disk (runtime/real.py);
 - a full disk is met while the next segment is made, ahead of need (`full` says so); `append` raises StorageFull only
-  when nothing of the batch can be kept, and may be called again with the same or other writes when there is room.
+  when the present segment has no room for the batch, and may be called again, with the same or other writes.
 
 Source: Ongaro's dissertation, 2014, sections 3.8 and 5.1.3; Figure 2 (persistent state).
 """
@@ -45,6 +45,7 @@ from onerack.raft.storage.format import (
     PART,
     Begin,
     begin_payload,
+    record_bytes,
 )
 from onerack.raft.storage.identity import Identity, read_identity, require_owner, write_identity
 from onerack.raft.storage.recovery import Extent, Scan, Torn, recover, require_unborn
@@ -58,8 +59,6 @@ from onerack.runtime.seam import NodeId
 Write = HardState | LogReset | Entry
 
 NAME_BYTES_MAX: Final = 1 * KIB
-_OPENING_BYTES: Final = 2 * KIB
-"""More than the parts with which a segment opens."""
 
 
 _PART_BYTES: Final = PART.size
@@ -154,6 +153,7 @@ class RaftLog:
             with self._guard:
                 self._follow(self._unsynced)
             self._unsynced = None
+            self._make_ahead()
 
     def _put(self, batch: _Batch) -> None:
         if self._segment.takes(batch.size):
@@ -164,19 +164,18 @@ class RaftLog:
         self.records += 1
         self._last, self._hard_state = batch.last, batch.hard_state
         self._unsynced = batch
-        self._make_ahead()
 
     def _roll(self, batch: _Batch) -> None:
         """The next segment takes the batch, behind what the log was before."""
         before = self._segment
         sequence = before.header.sequence + 1
-        before_it = (self._last, self._hard_state, Begin(before.position, before.checksum))
-        size = max(self._config.segment_bytes, HEADER_BYTES + _OPENING_BYTES + batch.size)
-        segment = self._maker.take(sequence, size)
+        opening = opening_parts(self._last, self._hard_state, Begin(before.position, before.checksum))
+        needed = HEADER_BYTES + record_bytes(sum(map(len, opening)) + batch.size)
+        segment = self._maker.take(sequence, max(self._config.segment_bytes, needed))
         # Whatever fails now, nothing may go between what the present segment has and what the next one begins with.
         before.failed = True
         try:
-            segment.append(self._number + 1, [*opening_parts(*before_it), *batch.pieces], 2 + batch.parts)
+            segment.append(self._number + 1, [*opening, *batch.pieces], 2 + batch.parts)
         except BaseException:
             segment.close()
             raise
@@ -195,11 +194,18 @@ class RaftLog:
             self._extents[-1].last = batch.last
 
     def _make_ahead(self) -> None:
-        """In the background, so that nobody waits for it. What failed is tried again when as much is used again."""
+        """In the background, so that nobody waits for it. What failed is tried again when somewhat more is used."""
         if self._segment.position >= self._spare_after and self._maker.is_idle:
-            header = self._segment.header
-            self._maker.begin(header.sequence + 1, self._config.segment_bytes)
-            self._spare_after = self._segment.position + header.size // 16
+            self._spare_after = self._segment.position + self._segment.header.size // 16
+            self._maker.begin(self._segment.header.sequence + 1, self._config.segment_bytes)
+
+    def try_again(self) -> None:
+        """For a host that writes nothing while the disk is `full`: maybe there is room again.
+
+        Requires: neither `append` nor `sync` is under way.
+        """
+        if self.full and self._maker.is_idle:
+            self._maker.begin(self._segment.header.sequence + 1, self._config.segment_bytes)
 
     # ------------------------------------------------------------------------------------------------ cutting
 
