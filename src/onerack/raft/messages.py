@@ -137,6 +137,8 @@ class Append(msgspec.Struct, frozen=True, array_like=True, tag=3):
     prev_term: int
     commit: int
     entries: tuple[Entry, ...] = ()
+    quiet: bool = False
+    """Nothing but the commit index is news: unless it does not fit, no answer is needed."""
 
 
 class Appended(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -47,7 +47,8 @@ class Following:
         self._take(entries)
         last = agreed + len(entries)
         state.commit_to(max(state.commit, min(message.commit, last)))
-        state.send(leader, Appended(state.term, last, True))
+        if not message.quiet:
+            state.send(leader, Appended(state.term, last, True))
 
     def _behind_commit(self, message: Append) -> tuple[Entry, ...]:
         commit = self._state.commit

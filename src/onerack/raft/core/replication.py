@@ -133,7 +133,8 @@ class Replication:
         # One that only asks what was lost goes past the window, so it must not carry anything.
         batch = [] if progress.asks and progress.state != "probe" else self._batch(node, progress.next)
         size = sum(len(entry.payload) for entry in batch)
-        state.send_early(node, Append(state.term, before, term, state.commit, tuple(batch)))
+        quiet = not batch and not progress.asks and progress.state == "replicate"
+        state.send_early(node, Append(state.term, before, term, state.commit, tuple(batch), quiet))
         progress.note_sent(before + len(batch), size, state.commit)
         return True
 
