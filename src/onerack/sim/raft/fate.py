@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from onerack.raft.messages import Change, Configuration, Transfer
+from onerack.raft.messages import Configuration
 from onerack.sim.raft.network import Pair, between
 from onerack.sim.raft.options import Fault
 from onerack.sim.world import NS
@@ -129,7 +129,6 @@ class Operators:
     def __init__(self, schedule: Schedule, chance: random.Random) -> None:
         self._schedule = schedule
         self._chance = chance
-        self._wishes = 0
 
     def begin(self) -> None:
         options = self._schedule.options
@@ -150,10 +149,9 @@ class Operators:
             return
         leader = self._leader()
         if leader is not None:
-            self._wishes += 1
             to = self._chance.choice(sorted(self._schedule.nodes))
             self._schedule.tell(leader.name, f"is asked to make {to} the leader")
-            leader.ask(Transfer(self._wishes, to))
+            leader.ask(to)
         self._later(self._schedule.options.transfer_mean_s, self._transfer)
 
     def _change(self) -> None:
@@ -161,12 +159,11 @@ class Operators:
             return
         leader = self._leader()
         if leader is not None and not leader.configuration.is_joint:
-            self._wishes += 1
             wanted = self._draw(leader.configuration)
             self._schedule.tell(leader.name, f"is asked for {wanted}")
             for name in wanted.members:
                 self._schedule.wake_spare(name)
-            leader.ask(Change(self._wishes, wanted))
+            leader.ask(wanted)
         self._later(self._schedule.options.change_mean_s, self._change)
 
     def _draw(self, now: Configuration) -> Configuration:

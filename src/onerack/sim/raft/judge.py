@@ -22,7 +22,7 @@ Source: Ongaro & Ousterhout 2014, Figure 3, and sections 5.2 to 5.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from onerack.raft.messages import Appended, Configuration, Entry, HardState, LogReset, SnapshotMark, Vote
@@ -108,7 +108,9 @@ class Judge:
 
     # ------------------------------------------------------------------------------------------------ what is written
 
-    def written(self, node: SimNode, writes: Iterable[Any]) -> None:
+    def written(self, node: SimNode, writes: Sequence[Any]) -> None:
+        if not writes:
+            return
         core = node.core
         order = [type(record) for record in writes]
         hard_states, resets = order.count(HardState), order.count(LogReset)

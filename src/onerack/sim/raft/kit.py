@@ -13,8 +13,10 @@ import msgspec
 
 from onerack.config import RaftConfig
 from onerack.raft.core import RaftCore
-from onerack.raft.messages import Recovered, SnapshotMark
-from onerack.sim.raft.disk import Storage
+from onerack.raft.messages import Configuration, Recovered, SnapshotMark
+from onerack.sim.raft.disk import ModelStorage, Storage
+from onerack.sim.raft.files import FileStorage
+from onerack.sim.raft.options import Options
 
 if TYPE_CHECKING:
     from onerack.sim.raft.node import SimNode
@@ -47,6 +49,11 @@ class Kit:
     def boot(self, boot: Boot) -> RaftCore:
         chance = self.chance(f"core/{boot.node}/{boot.life}")
         return RaftCore(boot.node, boot.recovered, boot.config, chance, boot.now)
+
+    def make_storage(self, node: str, chance: random.Random, first: Configuration, options: Options) -> Storage:
+        if options.files:
+            return FileStorage(chance, node, first, options.config)
+        return ModelStorage(chance, first)
 
     def append(self, storage: Storage, writes: Sequence[Any]) -> None:
         storage.append(writes)

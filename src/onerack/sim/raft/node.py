@@ -10,6 +10,7 @@ an earlier life has planned ever happens in a later one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from onerack.raft.core import RaftCore
@@ -51,9 +52,11 @@ class Surroundings(Protocol):
     kit: Kit
 
     def send(self, sender: str, to: str, message: Any) -> None: ...
+    def booted(self, node: SimNode) -> None: ...
     def stepped(self, node: SimNode, message: Any, sender: str) -> None: ...
     def drained(self, node: SimNode, output: Output) -> None: ...
     def leaving(self, node: SimNode, envelope: Envelope) -> None: ...
+    def decided(self, node: SimNode, decisions: Sequence[Any]) -> None: ...
     def applying(self, node: SimNode, entry: Entry) -> None: ...
     def restored(self, node: SimNode, mark: SnapshotMark) -> None: ...
     def lets_die(self, node: SimNode, point: str) -> bool: ...
@@ -109,6 +112,7 @@ class SimNode:
         self._load_snapshot(recovered.mark)
         boot = Boot(self.name, self.life, recovered, self.around.options.config, self.clock.now)
         self.core = self.around.kit.boot(boot)
+        self.around.booted(self)
         self.step(Tick(), self.name)
         self._turn()
 
@@ -197,7 +201,11 @@ class SimNode:
             self._finish(output)
             return
         self._busy = True
-        self.around.kit.append(self.storage, output.writes)
+        try:
+            self.around.kit.append(self.storage, output.writes)
+        except SyncFailed:
+            self.die("fsync failed")
+            return
         if self.around.lets_die(self, "written"):
             self.die("crash point: written, not durable")
             return
@@ -218,20 +226,22 @@ class SimNode:
         if self.around.lets_die(self, "durable"):
             self.die("crash point: durable, nothing sent")
             return
+        if not self.around.kit.synced_before_sync:
+            self.step(Synced(), self.name)
         self._busy = False
         self._finish(output)
         if self.alive:
-            if not self.around.kit.synced_before_sync:
-                self.step(Synced(), self.name)
             self._turn()
 
     def _finish(self, output: Output) -> None:
         """Sends, then what was decided."""
         if not self._send_all(output.sends, "sends"):
             return
-        for decision in output.applied:
-            self._carry_out(decision)
-        self._answer_reads()
+        if output.applied:
+            self.around.decided(self, output.applied)
+            for decision in output.applied:
+                self._carry_out(decision)
+            self._answer_reads()
 
     def _send_all(self, envelopes: list[Envelope], point: str) -> bool:
         """False if the node died on the way."""
@@ -339,7 +349,11 @@ class SimNode:
         newest = self.storage.newest_snapshot()
         if newest is not None and newest[0].index >= mark.index:
             return  # a newer one has arrived meanwhile
-        self.storage.keep_snapshot(mark, content)
+        try:
+            self.storage.keep_snapshot(mark, content)
+        except SyncFailed:
+            self.die("fsync of a snapshot failed")
+            return
         if self.around.lets_die(self, "snapshot"):
             self.die("crash point: snapshot durable, the log is not cut")
             return
@@ -359,10 +373,11 @@ class SimNode:
             command = Command(request.session, request.number, request.kind, request.key, request.argument)
             self.tell_core(Propose(self._number, encode_command(command)))
 
-    def ask(self, message: Change | Transfer) -> None:
-        """An operator's wish; nobody waits for the answer."""
+    def ask(self, wish: Configuration | str) -> None:
+        """An operator wants this configuration, or that node as leader; nobody waits for the answer."""
         if self.alive and not self.is_paused:
-            self.tell_core(message)
+            self._number += 1
+            self.tell_core(Transfer(self._number, wish) if isinstance(wish, str) else Change(self._number, wish))
 
     def _answer_reads(self) -> None:
         if not self._reads:

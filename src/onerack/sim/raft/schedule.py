@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
+from onerack.raft.invariants import Watch
 from onerack.raft.messages import Configuration, Entry, SnapshotMark
 from onerack.runtime.seam import Envelope, Output, Tick
 from onerack.sim.checker import History
 from onerack.sim.raft.clients import SimClient, keys_of
 from onerack.sim.raft.clock import Clock
-from onerack.sim.raft.disk import ModelStorage, Storage
 from onerack.sim.raft.fate import Fate, Operators
 from onerack.sim.raft.judge import Broken, Judge, check_history, require
 from onerack.sim.raft.kit import Kit
@@ -94,12 +94,14 @@ class Schedule:
             name = f"c{number + 1}"
             self.clients[name] = SimClient(self, name, stream(seed, name))
         self.judge = Judge(self.nodes)
+        self.watch = Watch()
+        self._looked_at: dict[str, tuple[Any, ...]] = {}
         self.fate = Fate(self, stream(seed, "fate"))
         self._operators = Operators(self, stream(seed, "operators"))
 
     def _make_node(self, name: str) -> None:
         first = self.first if name in self.first.members else Configuration()
-        storage: Storage = ModelStorage(stream(self.seed, f"disk/{name}"), first)
+        storage = self.kit.make_storage(name, stream(self.seed, f"disk/{name}"), first, self.options)
         spread = self.options.clock_spread
         rate = stream(self.seed, f"clock/{name}").uniform(1.0 - spread, 1.0 + spread)
         self.nodes[name] = SimNode(self, name, storage, Clock(self.world, rate))
@@ -235,15 +237,34 @@ class Schedule:
 
     # ------------------------------------------------------------------------------------------------ around nodes
 
+    def booted(self, node: SimNode) -> None:
+        if node.life == 1:
+            self.watch.look(node.core)
+        else:
+            self.watch.restarted(node.core)
+
     def stepped(self, node: SimNode, message: Any, sender: str) -> None:
         self.steps += 1
         self._hash.update(_ENCODE((self.world.now_ns, node.name, sender, type(message).__name__, message)))
         if self.story is not None:
             self.story.message(self.world.now, sender, node.name, message)
-        self.judge.look(node)
+        self._look(node)
+
+    def _look(self, node: SimNode) -> None:
+        """After every step; only what has changed can have become wrong."""
+        core = node.core
+        last = core.last_index
+        state = (
+            node.life, core.hard_state, core.role, core.commit, core.applied, last, core.term_at(last), core.durable,
+            core.first_index, core.configuration,
+        )  # fmt: skip
+        if state != self._looked_at.get(node.name):
+            self._looked_at[node.name] = state
+            self.judge.look(node)
+            self.watch.look(core)
 
     def drained(self, node: SimNode, output: Output) -> None:
-        self.judge.look(node)
+        self._look(node)
         self.judge.written(node, output.writes)
         if self.story is not None:
             for event in output.events:
@@ -251,6 +272,10 @@ class Schedule:
 
     def leaving(self, node: SimNode, envelope: Envelope) -> None:
         self.judge.leaving(node, envelope.to, envelope.message)
+        self.watch.sent(node.name, (envelope,))
+
+    def decided(self, node: SimNode, decisions: Sequence[Any]) -> None:
+        self.watch.handed_out(node.name, decisions)
 
     def applying(self, node: SimNode, entry: Entry) -> None:
         self.judge.applying(node, entry)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from onerack.raft.messages import SnapshotArrived, SnapshotMark, SnapshotSent
+from onerack.sim.raft.disk import SyncFailed
 from onerack.sim.raft.requests import SnapshotDone, SnapshotPiece
 
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ class Arrivals:
         if not self._is_wanted(piece.mark):
             self._answer(sender, piece, done=self._node.applied >= piece.mark.index)
             return
-        self._node.storage.keep_snapshot(piece.mark, content)
+        try:
+            self._node.storage.keep_snapshot(piece.mark, content)
+        except SyncFailed:
+            self._node.die("fsync of a snapshot failed")
+            return
         if self._node.around.lets_die(self._node, "arrived"):
             self._node.die("crash point: a snapshot has arrived, the core has not heard of it")
             return
