@@ -56,21 +56,21 @@ def check_view(view: View, picture: Picture) -> None:
         raise Violation(f"after {picture.operation}: recovered {view}, allowed {picture.allowed}")
 
 
-def check_later_lives(disk: CrashDisk, step: int = 1, every: int = 37) -> int:
-    """Opens the log after every kill and after each `step`th loss of power, goes on, and checks that life too."""
+def check_later_lives(disk: CrashDisk, kills: int = 1, losses: int = 1, every: int = 37) -> int:
+    """Opens the log after each of so many kills and losses of power, goes on, and checks that life too."""
     count = 0
-    for second in later_disks(disk, step):
+    for second in later_disks(disk, kills, losses):
         live_on(second, seed=count)
         check(second, every)
         count += 1
     return count
 
 
-def later_disks(disk: CrashDisk, step: int) -> Iterator[CrashDisk]:
-    for picture in disk.pictures:
+def later_disks(disk: CrashDisk, kills: int, losses: int) -> Iterator[CrashDisk]:
+    for picture in disk.pictures[::kills]:
         yield CrashDisk.after_kill(picture)
     remains = {frozenset(files.items()): picture for picture in disk.pictures for files in picture.remains(7)}
-    for key, picture in [*remains.items()][::step]:
+    for key, picture in [*remains.items()][::losses]:
         yield CrashDisk(dict(key), picture.allowed)
 
 
@@ -97,12 +97,17 @@ def test_every_crash_leaves_what_was_acknowledged() -> None:
 
 
 @pytest.mark.soak
+def test_a_node_goes_on_after_thousands_of_crashes() -> None:
+    assert check_later_lives(worked(), losses=3, every=19) > 1000
+
+
+@pytest.mark.soak
 def test_every_crash_at_every_byte_leaves_what_was_acknowledged() -> None:
     assert check(worked()) > 5000
 
 
 def test_a_node_goes_on_after_every_crash_and_may_crash_while_it_is_opened() -> None:
-    assert check_later_lives(worked(), step=60) > 100
+    assert check_later_lives(worked(), kills=2, losses=80) > 100
 
 
 # ------------------------------------------------------------------------------------------------ a full disk
@@ -154,11 +159,11 @@ def overfilled(room: int) -> CrashDisk:
 def test_a_full_disk_is_known_early_and_loses_nothing(room: int) -> None:
     disk = filled(room)
     check(disk, every=9)
-    check_later_lives(disk, step=400)
+    check_later_lives(disk, kills=5, losses=200)
 
 
 @pytest.mark.parametrize("room", [0, 3, 39, 70, 400, 1000])
 def test_a_record_that_had_no_room_never_comes_back(room: int) -> None:
     disk = overfilled(room)
     check(disk, every=9)
-    check_later_lives(disk, step=400)
+    check_later_lives(disk, kills=5, losses=200)

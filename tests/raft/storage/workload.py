@@ -21,6 +21,7 @@ DIRECTORY = "/data"
 INSIDE = f"{DIRECTORY}/raft"
 FIRST = Configuration(voters=("n1", "n2", "n3"))
 CONFIG = RaftConfig(segment_bytes=1536, entry_bytes_max=700, append_bytes_max=700)
+SMALL = RaftConfig(segment_bytes=1024, entry_bytes_max=500, append_bytes_max=500)
 
 
 class View(NamedTuple):
@@ -65,12 +66,20 @@ def view_of(recovered: Recovered) -> View:
 class Node:
     """One life of a node. What it has under way is in `disk.allowed`."""
 
-    def __init__(self, disk: CrashDisk, seed: int = 0, config: RaftConfig = CONFIG) -> None:
+    def __init__(
+        self,
+        disk: CrashDisk,
+        seed: int = 0,
+        config: RaftConfig = CONFIG,
+        *,
+        cluster: str = "test",
+        node: str = "n1",
+    ) -> None:
         self.disk = disk
         self.log, recovered = RaftLog.open(
             DIRECTORY,
-            cluster="test",
-            node="n1",
+            cluster=cluster,
+            node=node,
             first=FIRST,
             config=config,
             disk=disk,

@@ -133,7 +133,8 @@ def recover(disk: Disk, directory: str, identity: Identity, snapshots: SnapshotS
 def reconcile(found: Scan, mark: SnapshotMark, directory: str) -> Found:
     """Log and newest snapshot together. Raises: Corruption: there is something missing between them."""
     if not found.extents:
-        raise Corruption(f"{directory}/{segment_name(1)}", HEADER_BYTES, "the records of a log", "none")
+        missing = found.spare.sequence - 1 if found.spare and found.spare.sequence > 1 else 1
+        raise Corruption(f"{directory}/{segment_name(missing)}", HEADER_BYTES, "the records of a log", "none")
     if found.base > mark.index:
         path = f"{directory}/{snapshot_name(found.base)}"
         raise Corruption(path, 0, f"a snapshot of index {found.base} or later", f"the newest is of {mark.index}")
