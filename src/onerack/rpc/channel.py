@@ -270,6 +270,14 @@ class Channel:
             self._carry_out()
         return call, future
 
+    def tell(self, method: CalledMethod, arguments: bytes, attachment: Buffer | None) -> None:
+        """Sends a request that is no call, now or never."""
+        link = self._link
+        if link is not None and self._core.is_linked:
+            number, _ = self._numbers[method]
+            link.send(self._core.told(number, int(method.mode), arguments), attachment)
+            link.flush()
+
     def abandon(self, call: int) -> None:
         """Nobody waits for this call any more."""
         self._futures.pop(call, None)

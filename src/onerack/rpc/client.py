@@ -20,6 +20,7 @@ from onerack.config import RpcConfig
 from onerack.errors import UsageError
 from onerack.rpc.channel import Channel
 from onerack.rpc.interface import Interface, interface_of
+from onerack.rpc.messages import Mode
 from onerack.rpc.resolver import Resolver
 from onerack.rpc.stub import Interceptor, stub_of
 
@@ -44,17 +45,18 @@ class Client(Generic[Service]):
         return self._channel.open_calls
 
     def tell(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Makes a call of which nobody will hear: for messages of a protocol that has answers of its own.
+        """Sends a request that is not answered: for messages of a protocol that has answers of its own.
 
-        Returns at once. While there is no connection it does nothing: what is sent later may be wrong by then.
-        Raises: UsageError: there is no such method, it has a stream, or the arguments do not fit.
+        It arrives once or not at all. While there is no connection it does nothing: sent later, it may be wrong.
+        Raises: UsageError: there is no such method, it has a stream, or promises more. TypeError: the arguments do not fit.
         """
         called = self._interface.methods.get(method)
         if called is None or called.stream_parameter or called.result_is_stream:
             raise UsageError(f"{self._interface.name} has no method {method!r} without a stream")
+        if called.mode > Mode.AT_LEAST_ONCE:
+            raise UsageError(f"{called.full_name} is {called.mode.name.lower()}, which needs an answer")
         arguments, attachment, _ = called.arguments(*args, **kwargs)
-        if self._channel.server:
-            self._channel.invoke(called, called.encode_arguments(arguments), int(called.mode), attachment)
+        self._channel.tell(called, called.encode_arguments(arguments), attachment)
 
     async def close(self) -> None:
         """Ends the connection; open calls end as Unknown if they may have run. May be called again."""

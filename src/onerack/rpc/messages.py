@@ -27,6 +27,8 @@ import msgspec
 
 PROTOCOL_VERSION: Final = 1
 NO_SESSION: Final = 0
+UNANSWERED: Final = 0
+"""The `call` of a Request that nobody waits for: whatever becomes of it, nothing is sent back."""
 
 Buffer = bytes | bytearray | memoryview
 """An attachment: raw bytes that travel beside a message."""
@@ -128,7 +130,7 @@ class Request(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """One attempt of a call. Every attempt of a deduplicated call has the same session, seq and arguments."""
 
     call: int
-    """The client's own number for the call, never used again."""
+    """The client's own number for the call, never used again; or UNANSWERED."""
     method: int
     mode: int
     timeout_ms: int

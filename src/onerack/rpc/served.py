@@ -4,6 +4,9 @@ The idea: whatever a handler does, it ends in a reply, and the reply is all that
 from a peer is decoded inside; what cannot be decoded was not executed; what was executed is answered, even if its
 result cannot be encoded.
 
+A plain handler that cannot answer yet, but will be told, returns an `asyncio.Future`: no task waits for it, and the
+answer leaves when the future is done. Such a call has begun, and is not called off: whoever made it may stop waiting.
+
 Interceptors are for handlers that wait: `async def intercept(call, proceed)` around each call, where `call` is what
 `current()` gives. With interceptors plain handlers wait too; exactly-once handlers, which a log runs, have none.
 """
@@ -59,8 +62,11 @@ class ServedMethod:
             streaming=method.result_is_stream or method.stream_parameter is not None,
         )
 
-    def run(self, execution: Execution, peer: Peer | None) -> Reply:
-        """Runs a plain handler to its end. Written out, since most calls of most servers pass here."""
+    def run(self, execution: Execution, peer: Peer | None) -> Reply | asyncio.Future[Any]:
+        """Runs a plain handler to its end, or to the future that it returns (then: `reply_later`).
+
+        Written out, since most calls of most servers pass here.
+        """
         metrics = self.metrics
         metrics.calls = count = metrics.calls + 1
         began_at = 0.0 if count % SAMPLED_EVERY else perf_counter()
@@ -72,8 +78,11 @@ class ServedMethod:
         token = serving.set((execution, peer))
         try:
             if not self._is_simple or request.json:
-                return self._reply(self._handler.call(arguments, execution.attachment), execution)
+                returned = self._handler.call(arguments, execution.attachment)
+                return self._later(returned, execution) or self._reply(returned, execution)
             returned = self._handler.function(*astuple(arguments))
+            if isinstance(returned, asyncio.Future) and not execution.from_log:
+                return returned
             try:
                 return Reply(0, to_msgpack(returned))
             except Exception:
@@ -84,6 +93,20 @@ class ServedMethod:
             serving.reset(token)
             if began_at:
                 metrics.took(perf_counter() - began_at)
+
+    @staticmethod
+    def _later(returned: Any, execution: Execution) -> asyncio.Future[Any] | None:
+        """A call of the log ends before the next one begins, so there a future is no answer."""
+        return returned if isinstance(returned, asyncio.Future) and not execution.from_log else None
+
+    def reply_later(self, execution: Execution, future: asyncio.Future[Any]) -> Reply:
+        """What became of a future that `run` has given. Requires: it is done."""
+        try:
+            return self._reply(future.result(), execution)
+        except asyncio.CancelledError:
+            return fault_reply(Status.ABORTED, "cancelled", "the handler's future was cancelled")
+        except Exception as error:
+            return self._failure(error)
 
     async def run_async(
         self, execution: Execution, peer: Peer | None, reader: Reader[Any] | None, writer: Writer | None
@@ -150,7 +173,8 @@ class ServedMethod:
                 assert writer is not None
                 await _send_all(returned, writer)
                 return None
-            return await returned if self._handler.kind == "async" else returned
+            waits = self._handler.kind == "async" or isinstance(returned, asyncio.Future)
+            return await returned if waits else returned
 
         step: Proceed = proceed
         for interceptor in reversed(self._interceptors):

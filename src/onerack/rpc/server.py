@@ -1,8 +1,9 @@
 """The server: binds services to links, and the server core to both.
 
 The idea: what arrives by a link in one read goes into the core; the core says which handlers to run; plain ones run
-there and then, and all answers leave in one write. Handlers that wait are tasks. Exactly-once calls go to the durable
-host and come back as commands to apply (see `durable/host.py`).
+there and then, and all answers leave in one write. Handlers that wait are tasks; a plain one that returns a future is
+answered when that is done, without a task, and what is done in one turn leaves together. Exactly-once calls go to the
+durable host and come back as commands to apply (see `durable/host.py`).
 
 The rule: no decision about a call is made here; a peer that breaks the contract is told so and closed, and nobody else
 notices.
@@ -18,6 +19,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Self, cast
@@ -85,6 +87,9 @@ class Server:
         self._served = Served(interceptors, show_tracebacks=show_tracebacks)
         self._listeners: list[Listener] = []
         self._tasks: dict[int, tuple[Execution, asyncio.Task[None]]] = {}
+        self._promised: set[asyncio.Future[Any]] = set()
+        """What plain handlers have returned instead of an answer."""
+        self._turn_is_due = False
         self._dirty: dict[str, Link] = {}
         self._answers: list[Envelope] = []
         """To commands of the batch that is being applied."""
@@ -166,7 +171,7 @@ class Server:
             async with asyncio.timeout(self.config.drain_timeout_s if drain_s is None else drain_s):
                 await self._drained()
         except TimeoutError:
-            log.warning("%d calls had not ended when the server was closed", self.core.open_calls)
+            log.warning("%d calls had not ended when the server was closed", self.open_calls)
         await self._end()
 
     async def __aenter__(self) -> Self:
@@ -176,14 +181,20 @@ class Server:
         await self.close()
 
     async def _drained(self) -> None:
-        while self.core.open_calls:
+        while self.open_calls:
             self._idle.clear()
             await self._idle.wait()
 
+    @property
+    def open_calls(self) -> int:
+        """Calls that have come and are not answered."""
+        return self.core.open_calls + len(self._promised)
+
     async def _end(self) -> None:
         tasks = [task for _, task in self._tasks.values()]
-        for task in tasks:
-            task.cancel()
+        for open_call in [*tasks, *self._promised]:
+            open_call.cancel()
+        await asyncio.sleep(0)  # In which whoever waits for a promise is told.
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._durable is not None:
             durable, self._durable = self._durable, None
@@ -212,7 +223,7 @@ class Server:
         return MetricsSnapshot(
             connections=len(self.visitors),
             sessions=core.open_sessions + len(durable),
-            running=core.open_calls,
+            running=self.open_calls,
             reply_cache_bytes=core.reply_cache_bytes,
             refused=self.refused,
             methods={handler.facts.name: snapshot_of(handler.metrics) for handler in self._served},
@@ -323,7 +334,7 @@ class Server:
                 else:
                     self._abort(order)
         self._alarm.set(output.wake_at)
-        if self.stopping and not core.open_calls:
+        if self.stopping and not self.open_calls:
             self._idle.set()
 
     def _send(self, parcels: Sequence[Envelope]) -> None:
@@ -353,8 +364,25 @@ class Server:
                 task = self._loop.create_task(running, name=served.facts.name)
                 self._tasks[execution.ticket] = (execution, task)
                 return
-            reply = served.run(execution, peer)
+            answer = served.run(execution, peer)
+            if isinstance(answer, asyncio.Future):
+                self._promised.add(answer)
+                answer.add_done_callback(partial(self._kept, served, execution))
+                return
+            reply = answer
         self.core.on_executed(Executed(execution, reply), execution.link, 0.0)
+
+    def _kept(self, served: ServedMethod, execution: Execution, future: asyncio.Future[Any]) -> None:
+        """A promise is kept, or never will be. Many are kept in the same turn: their answers leave together."""
+        self._promised.discard(future)
+        self.core.on_executed(Executed(execution, served.reply_later(execution, future)), execution.link, 0.0)
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._due_turn)
+
+    def _due_turn(self) -> None:
+        self._turn_is_due = False
+        self.turn()
 
     async def _run(self, served: ServedMethod, execution: Execution, peer: Peer | None) -> None:
         key = (execution.link, execution.request.call)

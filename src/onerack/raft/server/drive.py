@@ -6,6 +6,8 @@
 The idea: as the seam says, with one liberty that raft allows. What is committed has a majority on the disk already, so
 it may be applied while this node's own disk works on what came after it: else every command would wait for two syncs.
 
+A disk that syncs in less time than two threads need to take turns is written to right here: see DiskPace.
+
 The rules: one Output is in flight, and meanwhile messages are stepped but nothing is drained; `sends` leave when the
 writes are durable; a reset of the log is durable before the snapshot that it speaks of is put in place; a disk that
 fails halts the node.
@@ -17,11 +19,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import LogReset, PeerMessage, Synced
-from onerack.raft.server.disk_thread import DiskThread
+from onerack.raft.server.disk_thread import DiskPace, DiskThread
 from onerack.raft.storage import RaftLog
 from onerack.rpc.alarm import Alarm
 from onerack.runtime.seam import Envelope, NodeId, Output, Tick
@@ -55,6 +58,7 @@ class Drive:
         self._loop = asyncio.get_running_loop()
         self._disk = DiskThread(self._loop, f"raft disk {core.node}")
         self._alarm = Alarm(self._loop, self._tick)
+        self._pace = DiskPace()
         self._is_turning = False
         self._is_writing = False
         self._is_over = False
@@ -98,6 +102,9 @@ class Drive:
                 self._finish(output)
                 return
             self._is_writing = True
+            if self._pace.is_fast:
+                self._store_here(output)
+                return
             self._disk.do(partial(self._store, output.writes), partial(self._written, output))
             if not any(type(write) is LogReset for write in output.writes):
                 decisions, output.applied = output.applied, []
@@ -105,9 +112,19 @@ class Drive:
         except Exception as error:  # A machine, or a rule that does not hold.
             self._halt(error)
 
+    def _store_here(self, output: Output) -> None:
+        error: BaseException | None = None
+        try:
+            self._store(output.writes)
+        except BaseException as raised:
+            error = raised
+        self._written(output, error)
+
     def _store(self, writes: Sequence[Any]) -> None:
+        began_at = perf_counter()
         self._storage.append(writes)
         self._storage.sync()
+        self._pace.took(perf_counter() - began_at)
 
     def _written(self, output: Output, error: BaseException | None) -> None:
         self._is_writing = False
@@ -121,7 +138,7 @@ class Drive:
             self._finish(output)
         except Exception as raised:
             self._halt(raised)
-        self._turn()
+        self.turn_soon()
 
     def _finish(self, output: Output) -> None:
         self._send_all(output.sends)

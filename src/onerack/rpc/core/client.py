@@ -30,6 +30,7 @@ from onerack.rpc.core.retry import Backoff, RetryBudget
 from onerack.rpc.core.runs import Parcel
 from onerack.rpc.messages import (
     NO_SESSION,
+    UNANSWERED,
     Buffer,
     Cancel,
     CloseSession,
@@ -195,6 +196,16 @@ class ClientCore:
     @property
     def open_calls(self) -> int:
         return len(self._open)
+
+    @property
+    def is_linked(self) -> bool:
+        """A server has welcomed us, and takes calls."""
+        return self._link is not None
+
+    def told(self, method: int, mode: int, arguments: bytes) -> Request:
+        """A request that is no call: nobody waits for it, and it is never sent again. Requires: `is_linked`."""
+        number = self._numbers[method] if self._numbers else method
+        return Request(UNANSWERED, number, mode, 0, NO_SESSION, 0, 0, arguments)
 
     # ------------------------------------------------------------------------------------------------ calls begin
 

@@ -35,6 +35,7 @@ from onerack.rpc.core.runs import (
 )
 from onerack.rpc.core.sessions import SMALL_BYTES, Attempt, Reply, Session, Sessions, Verdict, fingerprint_of
 from onerack.rpc.messages import (
+    UNANSWERED,
     Buffer,
     Cancel,
     CloseSession,
@@ -364,6 +365,8 @@ class ServerCore:
 
     def answer(self, attempt: Attempt, session: int, reply: Reply) -> None:
         link, call = attempt
+        if call == UNANSWERED:
+            return
         response = Response(call, session, reply.status, reply.body)
         if reply.attachment is None:
             self._output.sends.append(Envelope(link, response))
