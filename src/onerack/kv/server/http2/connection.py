@@ -63,8 +63,6 @@ from onerack.kv.server.http2.streams import Application, Stream
 from onerack.rpc.link import TOGETHER, Peer
 from onerack.rpc.transports.wire import Wire
 
-LINGER_S: Final = 1.0
-"""What a peer is granted to take our last words."""
 _GOODBYE: Final = b"goodbye!"
 """The PING after the first GOAWAY: when it comes back, so has everything that was sent before the peer knew."""
 _SETTINGS_NOISE: Final = 10
@@ -157,7 +155,11 @@ class Connection(Sending):
         }
 
     def start(self) -> None:
-        """Begins. The server's SETTINGS need not wait for the client's preface (RFC 9113, 3.4)."""
+        """Begins. We say nothing before the client has: it may speak another protocol."""
+        self.wire.start(self)
+
+    def _introduce(self) -> None:
+        self._is_shy = False
         self.put(
             frames.settings(
                 {
@@ -168,7 +170,6 @@ class Connection(Sending):
             )
             + frames.window_update(0, self.limits.connection_window_bytes - frames.INITIAL_WINDOW_DEFAULT)
         )
-        self.wire.start(self)
 
     # ------------------------------------------------------------------------------------------------ for the wire
 
@@ -214,7 +215,6 @@ class Connection(Sending):
             if any(first.startswith(buffer) for first in (PREFACE, *_METHODS_OF_HTTP_1)):
                 return 0  # It can still become one of these.
             if buffer.startswith(_METHODS_OF_HTTP_1):
-                self.discard_output()  # Our SETTINGS, which this client would not understand.
                 self.put(_OTHER_PROTOCOL)
                 self._close_after_output()
                 return len(buffer)
@@ -224,7 +224,7 @@ class Connection(Sending):
             return 0
         if buffer[start + 3] != SETTINGS or buffer[start + 4] & ACK:
             raise ConnectionFailure(PROTOCOL_ERROR, "behind the preface come SETTINGS")
-        self._is_shy = False
+        self._introduce()
         return start
 
     def _parse(self, buffer: bytes, position: int) -> int:
@@ -516,7 +516,7 @@ class Connection(Sending):
         elif not self._is_draining:
             self._is_draining = True
             self.put(frames.goaway(STREAM_MAX, NO_ERROR) + frames.frame(PING, 0, 0, _GOODBYE))
-            self._linger_until = self.loop.time() + LINGER_S
+            self._linger_until = self.loop.time() + self.limits.linger_s
             self.flush()
 
     def close(self) -> None:
@@ -528,6 +528,8 @@ class Connection(Sending):
     def fail(self, code: int, text: str) -> None:
         """GOAWAY, and the end."""
         if self.is_open:
+            if self._is_shy:
+                self._introduce()  # Nothing may come before the SETTINGS.
             self.put(frames.goaway(self.last_stream, code, text))
             self._close_after_output()
 
@@ -545,7 +547,7 @@ class Connection(Sending):
 
     def _close_after_output(self) -> None:
         self._close()
-        self._linger_until = self.loop.time() + LINGER_S
+        self._linger_until = self.loop.time() + self.limits.linger_s
         self.flush_soon()
 
     def _close(self) -> None:

@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """... and when it has then said nothing for so long, it is not."""
     stall_timeout_s: float = 60.0
     """An answer of which the peer takes nothing, or a request that does not go on, for so long is given up."""
+    linger_s: float = 1.0
+    """What a peer is granted to take our last words, or to answer the last question."""
     tick_s: float = 0.25
     """How often the clock is looked at: timeouts are late by up to this."""
 

@@ -104,9 +104,6 @@ class Sending:
         self.pump()
         self.flush()
 
-    def discard_output(self) -> None:
-        self.output.clear()
-
     def finish_output(self) -> None:
         """Says that nothing more comes, as soon as that is true."""
         if not self.output and not self._is_blocked and not self._is_finished and not self.is_lost:
