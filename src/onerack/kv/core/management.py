@@ -115,8 +115,6 @@ class Management:
         if self._auth.enabled and not self._has_role(user, request.role):
             raise Refused(PERMISSION_REFUSED)
         grants: list[Grant] = self._auth.role(request.role).grants
-        if request.role == ROOT:
-            grants = [(b"", b"\0", READ_WRITE)]
         permission = LIBRARY["Permission"]
         return _encoded(
             "AuthRoleGetResponse",

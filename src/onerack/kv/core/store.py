@@ -74,6 +74,8 @@ class Store:
         """The revision of `log[0]`."""
         self.unswept = FIRST_REVISION + 1
         """The first revision whose keys may still have versions that are compacted."""
+        self.wanted_from: int | None = None
+        """The first revision that somebody has still to read from the log, compacted or not."""
         self._walkers = 0
 
     # ------------------------------------------------------------------------------------------------ writing
@@ -183,9 +185,8 @@ class Store:
         return (versions[:limit] if limit else versions, len(versions))
 
     def previous(self, version: Version) -> Version | None:
-        """What the key was before this; None if it was not there, or if that is compacted."""
-        before = version.mod - 1
-        return self.at(version.key, before) if before >= self.compacted else None
+        """What the key was before this; None if it was not there, or if that is swept away."""
+        return self.at(version.key, version.mod - 1)
 
     def changes_of(self, revision: int) -> list[Version]:
         """In the order in which they were made. Requires: first_logged <= revision <= self.revision."""
@@ -232,37 +233,40 @@ class Store:
         """Takes away what is compacted, of so many revisions; True when nothing is left to do, or nothing may be."""
         if self._walkers:
             return True
-        last = min(self.compacted, self.revision, self.unswept + revisions - 1)
+        floor = self._floor
+        last = min(floor, self.unswept + revisions - 1)
         for revision in range(self.unswept, last + 1):
             for version in self.changes_of(revision):
-                self._prune(version.key)
+                self._prune(version.key, floor)
         self.unswept = max(self.unswept, last + 1)
-        self._cut_log()
-        return self.unswept > min(self.compacted, self.revision)
-
-    def _cut_log(self) -> None:
-        done = self.unswept > min(self.compacted, self.revision)
-        # The compacted revision itself stays: a watch may begin there.
-        gone = min(self.unswept, self.compacted) - self.first_logged
+        done = self.unswept > floor
+        # The floor itself stays in the log: a watch may begin there.
+        gone = min(self.unswept, floor) - self.first_logged
         if gone > 0 and (done or gone >= SLICE):
             del self.log[:gone]
             self.first_logged += gone
+        return done
 
-    def _prune(self, key: bytes) -> None:
+    @property
+    def _floor(self) -> int:
+        """What lies before this revision may go: nobody can read it any more, and nobody has still to be told of it."""
+        return self.compacted if self.wanted_from is None else min(self.compacted, self.wanted_from - 1)
+
+    def _prune(self, key: bytes, floor: int) -> None:
         newest = self.current.get(key)
         if newest is None:
             return
         earlier = self.history.get(key, [])
-        if newest.mod <= self.compacted:
+        if newest.mod <= floor:
             cut = len(earlier)
             if not newest.version:
                 del self.current[key]
                 self.dead.remove(key)
                 self.size_bytes -= newest.size
         else:
-            cut = bisect_right(earlier, self.compacted, key=_mod)
+            cut = bisect_right(earlier, floor, key=_mod)
             if cut and earlier[cut - 1].version:
-                cut -= 1  # A read at the compacted revision sees this one.
+                cut -= 1  # A read at the floor sees this one.
         self.size_bytes -= sum(version.size for version in earlier[:cut])
         del earlier[:cut]
         if not earlier:
