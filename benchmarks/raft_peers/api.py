@@ -1,0 +1,50 @@
+"""A client of the etcd v3 API for the benchmarks' own questions: who leads, is it there, put this.
+
+The rule: every call has a deadline, and whatever goes wrong with it is a RuntimeError or an OSError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import grpc
+
+from onerack.kv.messages import PutRequest, PutResponse, StatusRequest, StatusResponse
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Status:
+    member_id: int
+    leader: int
+    """0: nobody."""
+    revision: int
+
+
+class Api:
+    """One endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._channel = grpc.insecure_channel(endpoint)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._channel.close()
+
+    def call(self, path: str, request: Any, answer: Any, timeout_s: float = TIMEOUT_S) -> Any:
+        try:
+            content = self._channel.unary_unary(path)(request.SerializeToString(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise RuntimeError(f"{path}: {error}") from error
+        return answer.FromString(content)
+
+    def status(self) -> Status:
+        found = self.call("/etcdserverpb.Maintenance/Status", StatusRequest(), StatusResponse)
+        return Status(found.header.member_id, found.leader, found.header.revision)
+
+    def put(self, key: bytes, value: bytes, timeout_s: float = TIMEOUT_S) -> None:
+        self.call("/etcdserverpb.KV/Put", PutRequest(key=key, value=value), PutResponse, timeout_s)
