@@ -39,15 +39,17 @@ def read_all(files: Files) -> View:
 
 
 def small() -> Files:
-    """A snapshot, a full segment, and one that is not, with sectors of zeros in a record."""
+    """A snapshot, a full segment, and a longer one that is not, whose last record has a sector of zeros."""
     disk = CrashDisk()
     node = Node(disk, config=SMALL)
     node.write(HardState(1, "n1"), *entries(1, 1, b"one", b"two"))
-    node.write(*entries(1, 3, b"three"), *entries(2, 3, b"three " * 9))
+    node.write(*entries(1, 3, b"three"), *entries(2, 3, b"three " * 20))
     node.take_snapshot(2)
-    node.write(HardState(2, "n2"), *entries(2, 4, b"four"))
-    node.write(*entries(2, 5, b"five " + bytes(500) + b"end"))
-    node.write(*entries(2, 6, b"six"))
+    node.close()
+    node = Node(disk)
+    node.write(HardState(2, "n2"), *entries(2, 4, b"four " * 30))
+    node.write(*entries(2, 5, b"five" * 70))
+    node.write(*entries(2, 6, b"six" + bytes(900) + b"end"))
     node.close()
     return disk.files
 
@@ -143,7 +145,7 @@ def check_files() -> None:
             refused(files, {name: content})
     refused(files, {snapshot: foreign_snapshot()})
     cut = worked().files
-    refused(cut, {f"{INSIDE}/{snapshot_name(28)}": None})
+    refused(cut, {f"{INSIDE}/{snapshot_name(30)}": None})
 
 
 def foreign_snapshot() -> bytes:
@@ -327,8 +329,8 @@ def test_verify_finds_every_damage_at_once() -> None:
 
 
 def test_verify_misses_what_a_start_would_miss() -> None:
-    # The log begins behind entry 27, so a snapshot of that or a later one must be there.
-    for gone, named in ((IDENTITY, IDENTITY), (snapshot_name(28), snapshot_name(27)), (segment_name(10),) * 2):
+    # The log begins behind entry 30, so a snapshot of that or a later one must be there.
+    for gone, named in ((IDENTITY, IDENTITY), (snapshot_name(30), snapshot_name(30)), (segment_name(8),) * 2):
         files = worked().files
         del files[f"{INSIDE}/{gone}"]
         assert [damage.file for damage in verify(DIRECTORY, disk=CrashDisk(files)).damage] == [f"{INSIDE}/{named}"]

@@ -31,11 +31,12 @@ def check_all() -> None:
     disk = worked()
     test_crash.check(disk, every=29)
     check_misplaced()
-    check_every_bit(step=7)
+    check_every_bit(step=19)
     for room in (0, 39, 400):
         test_crash.check(test_crash.overfilled(room), every=53)
-    test_crash.check(test_crash.filled(1600), every=53)
-    test_crash.check_later_lives(disk, kills=3, losses=200, every=71)
+    test_crash.check(test_crash.filled(700), every=53)
+    test_crash.check_torn_lives(disk, every=397)
+    test_crash.check_later_lives(disk, kills=3, losses=200, every=997)
 
 
 # ------------------------------------------------------------------------------------------------ steps left out
@@ -148,8 +149,8 @@ def the_identity_written_first(patch: Patch) -> None:
 
 def one_segment_too_many_cut(patch: Patch) -> None:
     def cut_before(self: Any, index: int) -> None:
-        cut_rightly(self, self._extents[0].last + 1)
         cut_rightly(self, index)
+        cut_rightly(self, self._extents[0].last + 1)
 
     cut_rightly = RaftLog.cut_before
     patch.setattr(RaftLog, "cut_before", cut_before)

@@ -20,7 +20,7 @@ from tests.raft.storage.crash_disk import CrashDisk
 DIRECTORY = "/data"
 INSIDE = f"{DIRECTORY}/raft"
 FIRST = Configuration(voters=("n1", "n2", "n3"))
-CONFIG = RaftConfig(segment_bytes=1536, entry_bytes_max=700, append_bytes_max=700)
+CONFIG = RaftConfig(segment_bytes=2560, entry_bytes_max=1200, append_bytes_max=1200)
 SMALL = RaftConfig(segment_bytes=1024, entry_bytes_max=500, append_bytes_max=500)
 
 
@@ -148,15 +148,17 @@ def worked() -> CrashDisk:
     node = Node(disk)
     node.write(HardState(1, "n1"))
     node.write(*entries(1, 1, b"", b"one", b"two " * 9))
-    node.write(*entries(1, 4, b"over several sectors" + bytes(600) + b"two of which are nearly zeros anyway"))
+    node.write(*entries(1, 4, b"over several sectors" + bytes(700) + b"of which one is zeros" + b"." * 500))
+    node.write(*entries(1, 5, b"and one that has a single bit", b"." * 500 + bytes(300) + b"\x01" + bytes(350)))
     node.write(HardState(2, "n2"), *entries(2, 3, b"replaces"))
-    node.write(*entries(2, 4, *(b"%d" % number * 60 for number in range(5))))
+    node.write(*entries(2, 4, *(b"%d" % number * 130 for number in range(5))))
     node.write(*entries(2, 9, b"x" * 650))
     node.take_snapshot(5)
     node.close()
     node = Node(disk, seed=1)
     node.write(HardState(3, "n3"), *entries(3, 8, b"y" * 300, b"z" * 300))
     node.write(*entries(3, 10, bytes(700)))
+    node.take_snapshot(6)
     node.write(*entries(4, 7, b"far back"))
     node.take_snapshot(7)
     node.write(*entries(4, 8, b"w" * 500))
@@ -166,11 +168,11 @@ def worked() -> CrashDisk:
     node.write(*entries(6, 27, b"u" * 300))
     node.close()
     node = Node(disk, seed=2)
-    node.write(
-        *entries(6, 28, b"t" * 400),
-    )
+    node.write(*entries(6, 28, b"t" * 400))
     node.write(HardState(7, "n1"), *entries(7, 28, b"s" * 400))
     node.take_snapshot(28)
-    node.write(*entries(7, 29, b"last"))
+    node.write(*entries(7, 29, *(b"not agreed on " * 30 for _ in range(3))))
+    node.receive_snapshot(30, 8)
+    node.write(*entries(8, 31, b"last" * 200))
     node.close()
     return disk
