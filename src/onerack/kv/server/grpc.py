@@ -36,6 +36,7 @@ from onerack.kv.server.http2.connection import Connection
 from onerack.kv.server.http2.headers import STATUS_200, literal
 from onerack.kv.server.http2.limits import Limits
 from onerack.kv.server.http2.listener import Listener, listen
+from onerack.kv.server.http2.streams import Application
 from onerack.kv.server.http2.streams import Stream as Http2Stream
 from onerack.rpc.link import Peer
 from onerack.rpc.transports.address import Address
@@ -176,6 +177,8 @@ class Call(Http2Stream):
     def finish(self, code: int = OK, text: str = "") -> None:
         """The end, and how it went."""
         if self.is_open:
+            if self.held_bytes:
+                self._drop_partial()
             self.end(trailers(code, text) if self._has_begun else _HEADERS_BLOCK + trailers(code, text))
 
     def fail(self, code: int, text: str) -> None:
@@ -216,12 +219,13 @@ class Call(Http2Stream):
         )
         self.fail(INTERNAL, "internal error")
 
-    def _messages(self, buffer: bytes, start: int, stop: int) -> list[bytes]:
-        """The messages that are whole now. Raises: Refusal: one cannot be taken."""
+    def _messages(self, buffer: bytes, start: int, stop: int, kept_bytes: int = 0) -> list[bytes]:
+        """The messages that are whole now, when so many bytes are kept of earlier ones.
+
+        Raises: Refusal: one cannot be taken.
+        """
         partial = self._partial
-        before = 0
         if partial is not None:
-            before = len(partial)
             partial += buffer[start:stop]
             buffer, start, stop = partial, 0, len(partial)  # type: ignore[assignment]
         found: list[bytes] = []
@@ -238,19 +242,18 @@ class Call(Http2Stream):
         elif start < stop:
             partial = bytearray(buffer[start:stop])
         self._partial = partial or None
-        after = len(partial) if partial else 0
-        if after != before and not self.connection.keep(after - before):
+        if not self._hold(kept_bytes + (len(partial) if partial else 0)):
             raise Refusal(RESOURCE_EXHAUSTED, "grpc: too many messages have not come whole")
         return found
 
-    def _drop_partial(self) -> None:
-        if self._partial is not None:
-            self.connection.keep(-len(self._partial))
-            self._partial = None
+    def _hold(self, size: int) -> bool:
+        """So many bytes are kept now. False: there is no room for them."""
+        change, self.held_bytes = size - self.held_bytes, size
+        return not change or self.connection.keep(change)
 
-    def _refuse(self, code: int, text: str) -> None:
-        self._drop_partial()
-        self.fail(code, text)
+    def _drop_partial(self) -> None:
+        self._partial = None
+        self._hold(0)
 
 
 class UnaryCall(Call):
@@ -287,15 +290,15 @@ class UnaryCall(Call):
         if not self.is_open:
             return None
         try:
-            found = self._messages(buffer, start, stop)
+            found = self._messages(buffer, start, stop, len(self._body) if self._body is not None else 0)
         except Refusal as refusal:
-            self._refuse(refusal.code, refusal.text)
+            self.fail(refusal.code, refusal.text)
             return None
         if found and self._body is None:
             self._body = found.pop(0)
-            self.connection.keep(len(self._body))
+            self._hold(len(self._body) + self.held_bytes)
         if found or (is_last and (self._body is None or self._partial is not None)):
-            self._refuse(INTERNAL, f"{self.path} takes one message, whole")
+            self.fail(INTERNAL, f"{self.path} takes one message, whole")
             return None
         if not is_last:
             return None
@@ -305,9 +308,7 @@ class UnaryCall(Call):
 
     def _drop_partial(self) -> None:
         Call._drop_partial(self)
-        if self._body is not None:
-            self.connection.keep(-len(self._body))
-            self._body = None
+        self._body = None
 
 
 class StreamCall(Call):
@@ -336,7 +337,7 @@ class StreamCall(Call):
                     raise Refusal(INTERNAL, "the stream has ended inside a message")
                 receiver.half_closed()
         except Refusal as refusal:
-            self._refuse(refusal.code, refusal.text)
+            self.fail(refusal.code, refusal.text)
             self._guard(receiver.cancelled)
         except Exception as error:
             self._report(error)
@@ -389,6 +390,11 @@ class _Service:
         return _CALLS[head.kind](connection, stream_id, head)
 
 
+def service_of(handlers: Mapping[str, Unary | Stream], message_bytes_max: int) -> Application:
+    """The application on HTTP/2 connections that serves these."""
+    return _Service(handlers, message_bytes_max)
+
+
 async def serve(
     handlers: Mapping[str, Unary | Stream],
     address: Address | str,
@@ -405,7 +411,7 @@ async def serve(
     """
     return await listen(
         address,
-        _Service(handlers, config.request_bytes_max + OVERHEAD_BYTES),
+        service_of(handlers, config.request_bytes_max + OVERHEAD_BYTES),
         limits=limits or Limits(),
         connections_max=config.connections_max,
         streams_max=config.streams_max,

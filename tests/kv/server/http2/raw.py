@@ -109,8 +109,10 @@ class Methods:
         return {
             "/t/Echo": Unary(lambda call, body: call.reply(body)),
             "/t/Later": Unary(self.later),
-            "/t/Big": Unary(lambda call, body: call.reply(bytes(int(body)))),
-            "/t/Fail": Unary(lambda call, body: call.fail(9, body.decode())),
+            "/t/Big": Unary(
+                lambda call, body: call.reply(bytes(min(1_000_000, int(b"0" + body)) if body.isdigit() else 0))
+            ),
+            "/t/Fail": Unary(lambda call, body: call.fail(9, body.decode(errors="replace"))),
             "/t/Raise": Unary(self.fall),
             "/t/Twice": Unary(self.twice),
             "/t/Chat": Stream(lambda call: Chat(self, call)),

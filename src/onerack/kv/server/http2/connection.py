@@ -498,6 +498,9 @@ class Connection(Sending):
         del self.streams[stream.id]
         if self.timed:
             self.timed.pop(stream.id, None)
+        if stream.held_bytes:
+            self.keep(-stream.held_bytes)
+            stream.held_bytes = 0
         if stream.kept_bytes:
             self._kept_bytes -= stream.kept_bytes
         if stream.queue:

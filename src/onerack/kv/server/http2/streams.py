@@ -40,6 +40,7 @@ class Stream:
         "connection",
         "credit",
         "end_block",
+        "held_bytes",
         "id",
         "is_half_closed",
         "is_live",
@@ -60,6 +61,8 @@ class Stream:
         self.credit = 0
         """The send window, less the initial window: so a change of that one changes all."""
         self.receive_room = connection.limits.stream_window_bytes
+        self.held_bytes = 0
+        """Of messages that have not come whole, or are not given out yet."""
         self.kept_bytes = 0
         """Of its header list, if that is long."""
         self.queue: deque[bytes | memoryview] | None = None
