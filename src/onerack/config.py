@@ -154,6 +154,8 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot travels in such pieces."""
     kept_bytes: int = 16 * MIB
     """So much of the log before a snapshot is kept for slow followers."""
+    commit_notice_s: float = 0.001
+    """For so long a leader keeps the news of a commit, in case it can travel with the next entries. 0: not at all."""
     lease_reads: bool = False
     """Answer reads by the leader's lease, without a round: faster, and only right if clocks run alike."""
     clock_drift: float = 0.1
@@ -161,12 +163,17 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            if name != "lease_reads":
+            if name not in ("lease_reads", "commit_notice_s"):
                 require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
         require(
             self.heartbeat_interval_s * 3 <= self.election_timeout_s,
             f"heartbeat_interval_s={self.heartbeat_interval_s} must be at most a third of "
             f"election_timeout_s={self.election_timeout_s}",
+        )
+        require(
+            0 <= self.commit_notice_s < self.heartbeat_interval_s,
+            f"commit_notice_s={self.commit_notice_s} must lie between 0 and "
+            f"heartbeat_interval_s={self.heartbeat_interval_s}, which brings the news anyway",
         )
         require(self.clock_drift < 1, f"clock_drift={self.clock_drift} must be less than 1")
         require(

@@ -41,7 +41,7 @@ from onerack.raft.messages import (
 )
 from onerack.runtime.seam import Envelope, Event, Output, Tick
 
-CONFIG = RaftConfig(heartbeat_interval_s=0.1, election_timeout_s=1.0)
+CONFIG = RaftConfig(heartbeat_interval_s=0.1, election_timeout_s=1.0, commit_notice_s=0)
 """Round numbers, so that tests can be read."""
 
 

@@ -199,6 +199,8 @@ class Propose(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     payload: bytes
+    hurry: bool = False
+    """Somebody waits for its commitment on another node: let it be known at once."""
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):

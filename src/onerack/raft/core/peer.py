@@ -136,7 +136,7 @@ class RaftCore(PeerView):
 
     def _wake_at(self) -> float | None:
         if self._state.role == "leader":
-            return self._heartbeat_at if self._replication.progress else None
+            return min(self._heartbeat_at, self._replication.notice_at) if self._replication.progress else None
         return self._election.deadline if self._state.may_lead else None
 
     # ----------------------------------------------------------------------------------------------- elections

@@ -25,8 +25,8 @@ class Progress:
     """One follower, as its leader sees it."""
 
     __slots__ = (
-        "acked_round", "asks", "heard_at", "in_flight", "in_flight_bytes", "match", "next", "snapshot_until", "state",
-        "told_commit", "waits",
+        "acked_round", "asks", "heard_at", "hurry_until", "in_flight", "in_flight_bytes", "match", "next",
+        "snapshot_until", "state", "told_commit", "waits",
     )  # fmt: skip
 
     def __init__(self, next_index: int, now: float) -> None:
@@ -37,6 +37,8 @@ class Progress:
         """The next entry to send."""
         self.told_commit = 0
         """The commit index in the last Append; it may have been lost, which the next heartbeat makes good."""
+        self.hurry_until = 0
+        """Somebody there waits to hear that everything up to this index is committed."""
         self.waits = False
         """In probe: the answer is outstanding."""
         self.asks = False
@@ -59,6 +61,9 @@ class Progress:
         if self.state == "snapshot":
             return False
         return self.asks or (len(self.in_flight) < messages_max and self.in_flight_bytes < bytes_max)
+
+    def hurry(self, index: int) -> None:
+        self.hurry_until = max(self.hurry_until, index)
 
     def note_sent(self, last_index: int, size: int, commit: int) -> None:
         """An Append has gone whose last entry is `last_index`; if it is empty, `last_index` is before `next`."""

@@ -58,6 +58,8 @@ class Proposals:
             state.refuse(message.number, "overloaded")
         else:
             self._propose(message.number, Kind.COMMANDS, message.payload)
+            if message.hurry:
+                self._replication.hurry(state.log.last_index)
 
     def _propose(self, number: int, kind: Kind, payload: bytes) -> None:
         entry = self._replication.append(kind, payload)
@@ -97,6 +99,8 @@ class Proposals:
             self._tell_of_configuration()
 
     def _tell_of_configuration(self) -> None:
+        # Who is removed must hear of it, and hears nothing after that.
+        self._replication.hurry(self._state.log.last_index)
         configuration = self._state.configuration
         self._state.event("reconfigures", voters=configuration.voters, outgoing=configuration.outgoing)
 

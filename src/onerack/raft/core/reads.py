@@ -130,8 +130,11 @@ class LeaderReads:
     def _answer(self, reader: Reader, index: int) -> None:
         if reader.node == NOBODY:
             self._state.tell(ReadReady(reader.number, index))
-        else:
-            self._state.send_early(reader.node, FoundReadIndex(self._state.term, reader.number, index))
+            return
+        self._state.send_early(reader.node, FoundReadIndex(self._state.term, reader.number, index))
+        progress = self._replication.progress.get(reader.node)
+        if progress is not None:
+            progress.hurry(index)  # It has to apply that much before it may answer.
 
 
 class FollowerReads:

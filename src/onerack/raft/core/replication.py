@@ -1,8 +1,9 @@
 """Replication: the leader brings every log to its own, and counts what a quorum has.
 
-The idea: nothing is sent while messages come in. When the host drains, each follower gets what its window allows, and
-if there is nothing new for it, an empty Append when the commit index has moved: so one turn's proposals and answers
-become one message per follower, however many there were.
+The idea: nothing is sent while messages come in. When the host drains, each follower gets what its window allows: so
+one turn's proposals and answers become one message per follower, however many there were. The news that the commit
+index has moved waits a moment for the next entries to travel with, unless somebody there waits for it; then, if none
+come, it goes in an empty Append.
 
 The rules: a leader counts its own entries only when they are durable, like anybody's; it commits by counting only an
 entry of its own term, and with it everything before (Figure 8); it never changes its own log except by appending. A
@@ -12,6 +13,8 @@ Source: Ongaro & Ousterhout 2014, sections 5.3 and 5.4.2; Ongaro's dissertation 
 """
 
 from __future__ import annotations
+
+import math
 
 from onerack.raft.core.progress import Progress
 from onerack.raft.core.quorum import reached
@@ -40,6 +43,8 @@ class Replication:
         self.progress: dict[NodeId, Progress] = {}
         """Everybody else who gets the log, by name in sorted order."""
         self.uncommitted_bytes = 0
+        self.notice_at = math.inf
+        """When those are told of the commit index who have had no entries since it moved."""
 
     def begin(self) -> None:
         """Requires: this node has just become leader."""
@@ -51,6 +56,7 @@ class Replication:
     def end(self) -> None:
         self.progress = {}
         self.uncommitted_bytes = 0
+        self.notice_at = math.inf
 
     def follow_configuration(self) -> None:
         """Those who take part now: the known ones as they are, the new ones from the start."""
@@ -78,6 +84,11 @@ class Replication:
         progress = self.progress.get(node)
         return progress.match if progress is not None else 0
 
+    def hurry(self, index: int) -> None:
+        """Somebody waits, at any node, to hear that this entry is committed."""
+        for progress in self.progress.values():
+            progress.hurry(index)
+
     def heard_at(self, node: NodeId) -> float:
         if node == self._state.node:
             return self._state.now
@@ -93,6 +104,7 @@ class Replication:
         committed = state.log.between(state.commit + 1, index)
         self.uncommitted_bytes -= sum(len(entry.payload) for entry in committed)
         state.commit_to(index)
+        self.notice_at = min(self.notice_at, state.now + state.config.commit_notice_s)
         return True
 
     def quorum_is_near(self) -> bool:
@@ -116,12 +128,17 @@ class Replication:
         for node, progress in self.progress.items():
             while self._wants(progress) and self._send_append(node, progress):
                 pass
+        if self._state.now >= self.notice_at:
+            self.notice_at = math.inf  # Whoever could not be told now will hear it with a heartbeat.
 
     def _wants(self, progress: Progress) -> bool:
         state, config = self._state, self._state.config
         if not progress.may_send(config.in_flight_max, config.in_flight_bytes_max):
             return False
-        return progress.asks or progress.next <= state.log.last_index or progress.told_commit < state.commit
+        if progress.asks or progress.next <= state.log.last_index:
+            return True
+        is_due = state.now >= self.notice_at or progress.told_commit < progress.hurry_until
+        return is_due and progress.told_commit < state.commit
 
     def _send_append(self, node: NodeId, progress: Progress) -> bool:
         """False when there is nothing to send that would help."""

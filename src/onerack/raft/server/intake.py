@@ -101,7 +101,8 @@ class Intake:
             size += len(part)
         self._number += 1
         self._entered[self._number] = _Entered(payload, tags, waiting)
-        self._core.step(Propose(self._number, b"".join(parts) if waiting else payload), self._core.node, now)
+        whole = b"".join(parts) if waiting else payload
+        self._core.step(Propose(self._number, whole, hurry=bool(waiting)), self._core.node, now)
 
     async def _forward(self, payload: bytes, tags: list[int], leader: NodeId) -> None:
         peer = self._peers.get(leader)
