@@ -29,9 +29,9 @@ Patch = pytest.MonkeyPatch
 
 def check_all() -> None:
     disk = worked()
-    test_crash.check(disk, every=29)
+    test_crash.check(disk, every=47)
     check_misplaced()
-    check_every_bit(step=19)
+    check_every_bit(step=41)
     for room in (0, 39, 400):
         test_crash.check(test_crash.overfilled(room), every=53)
     test_crash.check(test_crash.filled(700), every=53)

@@ -243,9 +243,8 @@ def _replay(result: Scan, file: _File, following: _File | None) -> None:
     result.extents.append(extent)
     stop = following.begin if following is not None else None
     while stop is None or extent.end < stop.end:
-        number = result.number + 1 if result.extents[0].records else None
         try:
-            record = file.read(extent.end, number, extent.checksum)
+            record = _next_record(result, file)
         except Corruption:
             if stop is None and _ends_here(result, file):
                 break
@@ -257,6 +256,14 @@ def _replay(result: Scan, file: _File, following: _File | None) -> None:
     if stop is not None and (extent.end, extent.checksum) != stop:
         expected = f"the last record to end at {stop.end} with crc32 {stop.checksum:08x}"
         raise Corruption(file.path, extent.end, expected, f"{extent.end} with {extent.checksum:08x}")
+
+
+def _next_record(result: Scan, file: _File) -> Record:
+    extent = file.extent
+    number = result.number + 1 if result.extents[0].records else None
+    if extent.records or file.first is None or number not in (None, file.first.number):
+        return file.read(extent.end, number, extent.checksum)
+    return file.first
 
 
 def _ends_here(result: Scan, file: _File) -> bool:
