@@ -258,6 +258,28 @@ def test_a_leader_that_is_removed_names_an_heir() -> None:
     assert [to for to, _ in messages_of(output, TimeoutNow)] == ["n2"]
 
 
+def test_a_node_whose_removal_is_not_committed_still_starts_elections() -> None:
+    """It may be the only one whose log lets it win: here the witness has the removal, and n2 has not."""
+    network = Network(configuration=WITH_WITNESS)
+    network.elect("n1")
+    network.change("n1", Configuration(voters=("n2", "n3"), witnesses=("n3",)))
+    network.held = lambda sender, envelope: (
+        envelope.to == "n2" and any(entry.index > 2 for entry in getattr(envelope.message, "entries", ()))
+    )
+    network.settle()
+    network.crash("n1")
+    network.kept.clear()
+    network.held = lambda sender, envelope: False
+    assert [network[name].last_index for name in ("n2", "n3")] == [2, 3]
+    network.pass_time(10 * T)
+    assert network.leaders() == []
+    network.restart("n1")
+    assert network["n1"].configuration.voters == ("n2", "n3")
+    network.pass_time(10 * T)
+    assert network.leaders() == ["n2"]
+    assert network["n2"].configuration.voters == ("n2", "n3")
+
+
 def test_a_node_that_is_removed_hears_of_it() -> None:
     network = Network(3)
     network.elect("n1")

@@ -67,6 +67,13 @@ class Memberships:
             members |= set(self._places[-2][1].members)
         return tuple(sorted(members))
 
+    def may_lead(self, node: NodeId, commit: int) -> bool:
+        """A voter that has the payloads; also one whose removal is not committed: it may yet be needed to commit it."""
+        places = self._places[-2:] if self.index > commit else self._places[-1:]
+        if any(node in configuration.witnesses for _, configuration in places):
+            return False
+        return any(node in configuration.voters or node in configuration.outgoing for _, configuration in places)
+
     def note(self, entry: Entry) -> bool:
         """An entry was appended. True when it changes the configuration."""
         if entry.kind != Kind.CONFIGURATION:

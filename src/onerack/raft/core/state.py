@@ -20,7 +20,6 @@ from onerack.config import RaftConfig
 from onerack.errors import check
 from onerack.raft.core.log import Log
 from onerack.raft.core.membership import Memberships
-from onerack.raft.core.quorum import all_voters
 from onerack.raft.messages import (
     NOBODY,
     Configuration,
@@ -75,8 +74,7 @@ class PeerState:
 
     @property
     def may_lead(self) -> bool:
-        """A voter of either set that has the payloads."""
-        return self.node in all_voters(self.configuration) and not self.is_witness
+        return self.memberships.may_lead(self.node, self.commit)
 
     # ------------------------------------------------------------------------------------------------- changes
 
