@@ -18,7 +18,7 @@ import pytest
 
 from onerack.codec import decode_file, encode_frame
 from onerack.errors import Corruption, ProtocolError, StorageFull, UsageError
-from onerack.runtime.env import Connection, Disk, Network
+from onerack.runtime.env import Connection, Disk, Network, StorageDisk
 from onerack.runtime.real import EXIT_IO_ERROR, FileJournal, RealClock, RealDisk, RealNetwork, parse_address
 from onerack.sim.disk import SimDisk
 from onerack.sim.env import SimNetwork
@@ -155,7 +155,7 @@ def test_the_clock_goes_on_and_never_back() -> None:
 
 
 @pytest.fixture(params=["real", "simulated"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Disk, str]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[StorageDisk, str]:
     """A disk and a directory on it."""
     if request.param == "real":
         return RealDisk(), str(tmp_path)
@@ -171,6 +171,37 @@ def test_what_is_appended_can_be_read(place: tuple[Disk, str]) -> None:
         file.close()
         file.close()
     assert disk.read(f"{directory}/log") == b"onetwo"
+
+
+def test_a_fixed_file_is_written_over_and_keeps_its_size(place: tuple[StorageDisk, str]) -> None:
+    disk, directory = place
+    path = f"{directory}/segment"
+    with pytest.raises(FileNotFoundError):
+        disk.open_fixed(path)
+    disk.open_append(path).append(bytes(10))
+    file = disk.open_fixed(path)
+    file.write(3, b"ab", b"", b"cd")
+    file.write(8, b"e")
+    assert disk.read(path) == b"\0\0\0abcd\0e\0"
+    file.sync()
+    file.write(4, b"X")
+    file.close()
+    file.close()
+    assert disk.read(path) == b"\0\0\0aXcd\0e\0"
+
+
+def test_a_file_is_read_in_parts_though_it_is_unlinked(place: tuple[StorageDisk, str]) -> None:
+    disk, directory = place
+    path = f"{directory}/snapshot"
+    with pytest.raises(FileNotFoundError):
+        disk.open_read(path)
+    disk.open_append(path).append(b"0123456789")
+    file = disk.open_read(path)
+    disk.unlink(path)
+    assert file.size == 10
+    assert (file.read(2, 3), file.read(8, 100), file.read(20, 1)) == (b"234", b"89", b"")
+    file.close()
+    file.close()
 
 
 def test_rename_replaces_and_unlink_removes(place: tuple[Disk, str]) -> None:
@@ -281,7 +312,19 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "log").read_bytes() == b"0123456789"
 
 
-@pytest.mark.parametrize("call", ["file.sync()", "RealDisk().sync_directory('.')"])
+def test_short_writes_over_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "segment"
+    path.write_bytes(bytes(12))
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwritev", lambda descriptor, pieces, at: pwrite(descriptor, b"".join(pieces)[:3], at))
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, at: pwrite(descriptor, bytes(content)[:2], at))
+    file = RealDisk().open_fixed(str(path))
+    file.write(1, b"01234", b"56789")
+    file.close()
+    assert path.read_bytes() == b"\x000123456789\x00"
+
+
+@pytest.mark.parametrize("call", ["file.sync()", "fixed.sync()", "RealDisk().sync_directory('.')"])
 def test_a_failed_fsync_ends_the_process(tmp_path: Path, call: str) -> None:
     program = f"""
 import errno, os
@@ -290,6 +333,7 @@ def fail(descriptor): raise OSError(errno.EIO, "Input/output error")
 os.fdatasync = os.fsync = fail
 file = RealDisk().open_append("log")
 file.append(b"x")
+fixed = RealDisk().open_fixed("log")
 try:
     {call}
 finally:

@@ -140,6 +140,41 @@ def test_a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() -> None:
     assert kept == {b"synced", b"synced1", b"synced12", b"synced123", b"synced1234"}
 
 
+def test_a_crash_keeps_a_prefix_or_some_sectors_of_what_was_written_over() -> None:
+    kept = set()
+    for seed in range(400):
+        disk = SimDisk(random.Random(seed))
+        disk.open_append("/d/log").append(bytes(1536))
+        file = disk.open_fixed("/d/log")
+        file.write(0, b"s" * 100)
+        file.sync()
+        disk.sync_directory("/d")
+        file.write(510, b"12", b"3" * 512, b"45")
+        disk.crash()
+        content = disk.read("/d/log")
+        assert len(content) == 1536
+        assert content[:100] == b"s" * 100
+        assert not content[100:510].strip(b"\0")
+        assert not content[1026:].strip(b"\0")
+        kept.add(content[510:1026].replace(b"3" * 512, b"3").replace(b"\0" * 512, b"-").replace(b"\0", b"-"))
+    assert {b"-----", b"12---", b"12345", b"--3--", b"---45", b"12-45", b"--345", b"123--", b"1----", b"1234-"} <= kept
+
+
+def test_what_was_written_over_is_gone_after_a_failed_sync() -> None:
+    disk = SimDisk(random.Random(1))
+    disk.open_append("/d/log").append(b"before")
+    disk.syncs_until_failure = 1
+    file = disk.open_fixed("/d/log")
+    file.write(0, b"B")
+    file.sync()
+    file.write(1, b"E")
+    assert disk.read("/d/log") == b"BEfore"
+    with pytest.raises(SimHalt):
+        file.sync()
+    file.sync()
+    assert disk.read("/d/log") == b"Before"
+
+
 def test_a_rename_may_be_lost_until_the_directory_is_synced() -> None:
     def after_crash(seed: int, sync: bool) -> bool:
         disk = SimDisk(random.Random(seed))
