@@ -54,6 +54,7 @@ _TRAILERS_WORD: Final = len(_OK_BLOCK) << 8 | frames.HEADERS
 _TRAILERS_FLAGS: Final = frames.END_STREAM | frames.END_HEADERS
 _SMALL_BYTES: Final = frames.FRAME_BYTES_MAX - 5
 _MESSAGE: Final = Struct(">BI")
+_pack_data: Final = Struct(">IBIBI").pack
 _pack_answer: Final = _ANSWER.pack
 _pack_trailers: Final = _TRAILERS.pack
 _from_bytes: Final = int.from_bytes
@@ -164,10 +165,25 @@ class Call(Http2Stream):
 
     def send(self, body: bytes) -> None:
         """One message of several. If the client does not take it, it waits: see `waiting_bytes` and `on_drained`."""
-        if self.is_open:
+        if not self.is_open:
+            return
+        if not self._has_begun:
             self._begin_answer()
-            self.connection.note_message()
-            self.write(_MESSAGE.pack(0, len(body)) + body)
+        connection = self.connection
+        connection.note_message()
+        size = len(body) + 5
+        if (
+            connection.is_smooth
+            and not self.queue
+            and size <= frames.FRAME_BYTES_MAX
+            and connection.send_room >= size
+            and connection.initial_window + self.credit >= size
+        ):
+            connection.send_room -= size
+            self.credit -= size
+            connection.put(_pack_data(size << 8 | frames.DATA, 0, self.id, 0, size - 5) + body)
+            return
+        self.write(_MESSAGE.pack(0, size - 5) + body)
 
     def begin_answer(self) -> None:
         """Lets the client know that the call is taken, before there is anything to send."""

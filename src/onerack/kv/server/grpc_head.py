@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -37,9 +38,11 @@ _KNOWN_BYTES_MAX: Final = 2048
 """So many heads are remembered for all connections, of header lists up to this size: the timeout differs each time, all
 else seldom."""
 _OURS: Final = frozenset({"content-type", "te", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"})
-_PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
-_TEXT_BYTES_MAX: Final = 4096
-"""Of a grpc-message: clients bound their header lists, too."""
+_CONTENT_TYPE: Final = re.compile(rb"application/grpc($|[+;])")
+_PLAIN: Final = re.compile(rb"[ -$&-~]*")
+_NOT_PLAIN: Final = re.compile(rb"[^ -$&-~]")
+_TEXT_BYTES_MAX: Final = 1024
+"""Of a grpc-message, which encoded may be three times as long: clients bound their header lists, too."""
 
 
 class Refusal(Exception):
@@ -72,6 +75,7 @@ class Head(msgspec.Struct, frozen=True):
                     self.binary_metadata, self.token, self.encoding)  # fmt: skip
 
 
+@functools.lru_cache(256)
 def trailers(code: int, text: str) -> bytes:
     """The block that ends a call."""
     block = literal(b"grpc-status", str(code).encode())
@@ -79,10 +83,10 @@ def trailers(code: int, text: str) -> bytes:
 
 
 def percent_encoded(text: str) -> bytes:
-    raw = text.encode("utf-8", "replace")[:_TEXT_BYTES_MAX]
-    if all(byte in _PLAIN for byte in raw):
-        return raw
-    return b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in raw)
+    raw = text.encode("utf-8", "replace")
+    if len(raw) > _TEXT_BYTES_MAX:
+        raw = raw[:_TEXT_BYTES_MAX].decode("utf-8", "ignore").encode()
+    return raw if _PLAIN.fullmatch(raw) else _NOT_PLAIN.sub(lambda found: b"%%%02X" % ord(found[0]), raw)
 
 
 def timeout_of(value: bytes) -> float:
@@ -106,7 +110,7 @@ def head_reader(
         path = pseudo[b":path"].decode("latin-1")
         if pseudo[b":method"] != b"POST":
             return refused(path, status(405) + literal(b"allow", b"POST"))
-        if not regular.get(b"content-type", b"").startswith(b"application/grpc"):
+        if not _CONTENT_TYPE.match(regular.get(b"content-type", b"")):
             return refused(path, status(415) + literal(b"accept", b"application/grpc"))
         try:
             kind, handler = _route(routes, path)

@@ -53,7 +53,8 @@ def test_messages_are_percent_encoded(text: str) -> None:
 
 
 def test_a_long_message_is_cut() -> None:
-    assert len(percent_encoded("x" * 10_000)) == 4096
+    assert len(percent_encoded("x" * 10_000)) == 1024
+    assert percent_encoded("é" * 1000) == b"%C3%A9" * 512
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,13 @@ def test_heads_that_differ_in_their_timeout_only_share_the_rest() -> None:
 
 def test_identity_is_no_compression() -> None:
     assert read((b"grpc-encoding", b"identity")).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("value", "is_grpc"),
+    [(b"application/grpc", True), (b"application/grpc+proto", True), (b"application/grpc;x=y", True),
+     (b"application/grpc-web", False), (b"application/json", False)],
+)  # fmt: skip
+def test_only_grpc_is_grpc(value: bytes, is_grpc: bool) -> None:
+    fields = [*FIELDS[:3], (b"content-type", value)]
+    assert (head_reader({"/t/Echo": ("unary", print)}, 1000, b"")(fields).refusal is None) == is_grpc

@@ -71,6 +71,8 @@ BROKEN: dict[str, tuple[int, bytes]] = {
     ),
     "more padding than DATA": (PROTOCOL_ERROR, CHAT + frame(DATA, PADDED, 1, b"\x04abc")),
     "more padding than HEADERS": (PROTOCOL_ERROR, frame(HEADERS, PADDED | END_HEADERS, 1, b"\xff" + ECHO)),
+    "a request behind a later one": (PROTOCOL_ERROR, asking(5, "/t/Echo", b"") + asking(3, "/t/Echo", b"")),
+    "a second request on a closed stream": (PROTOCOL_ERROR, CHAT + rst_stream(1, CANCEL) + CHAT),
     "RST_STREAM of stream 0": (PROTOCOL_ERROR, rst_stream(0, CANCEL)),
     "RST_STREAM of an idle stream": (PROTOCOL_ERROR, rst_stream(5, CANCEL)),
     "WINDOW_UPDATE of an idle stream": (PROTOCOL_ERROR, window_update(5, 1)),
@@ -220,6 +222,7 @@ BROKEN_STREAMS: dict[str, tuple[int, bytes]] = {
     "DATA behind the end": (STREAM_CLOSED, asking(1, "/t/Later", b"") + frame(DATA, 0, 1, b"x")),
     "HEADERS behind the end": (STREAM_CLOSED, asking(1, "/t/Later", b"") + frame(HEADERS, END_HEADERS | 1, 1, ECHO)),
     "trailers that do not end it": (PROTOCOL_ERROR, CHAT + frame(HEADERS, END_HEADERS, 1, literal(b"a", b"b"))),
+    "trailers that are a request": (PROTOCOL_ERROR, CHAT + frame(HEADERS, END_HEADERS | END_STREAM, 1, ECHO)),
     "WINDOW_UPDATE of 0": (PROTOCOL_ERROR, CHAT + window_update(1, 0)),
     "a window of 2^31": (FLOW_CONTROL_ERROR, CHAT + window_update(1, 2**31 - 1)),
 }

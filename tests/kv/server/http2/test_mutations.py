@@ -7,6 +7,7 @@ real service on a wire of our own, so that thousands fit into a second. The seed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import tracemalloc
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from onerack.kv.server.http2.frames import CANCEL, DATA, END_HEADERS, END_STREAM
 from onerack.kv.server.http2.limits import Limits
 from onerack.rpc.link import Buffer, Peer
 from onerack.rpc.transports.wire import Reader
-from tests.kv.server.http2.raw import HELLO, Methods, asking, body_of, frames_in, message, opening, status_of
+from tests.kv.server.http2.raw import HELLO, Methods, asking, body_of, frames_in, message, opening, stand, status_of
 from tests.rpc.links import run
 
 LIMITS = Limits(
@@ -232,3 +233,27 @@ def test_many_damaged_conversations_do_no_harm_and_leave_nothing(seed: int) -> N
         assert tracemalloc.get_traced_memory()[0] < before + 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(200, 210))
+def test_an_honest_client_is_served_beside_damaged_ones_on_sockets(seed: int) -> None:
+    async def main() -> None:
+        dice = random.Random(seed)
+        async with stand(Limits(tick_s=0.02, linger_s=0.05, preface_timeout_s=0.2), CONFIG) as server:
+
+            async def offend() -> None:
+                async with server.client(b"") as offender:
+                    with contextlib.suppress(ConnectionError):
+                        await offender.say(damaged(dice, conversation(dice)))
+                    if dice.random() < 0.5:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(0.1):
+                                await offender.hear_bytes()
+
+            for _ in range(50):
+                await asyncio.gather(*(offend() for _ in range(10)), server.serves())
+                server.methods.calls.clear()
+            await server.until(lambda: not server.listener.connections)
+
+    run(main())

@@ -17,7 +17,6 @@ never raises out of here. Whatever it makes us keep is counted before it is kept
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -371,16 +370,21 @@ class Connection(Sending):
         stream = self.streams.get(stream_id)
         if not stream_id or not stream_id & 1:
             raise ConnectionFailure(PROTOCOL_ERROR, f"HEADERS on stream {stream_id}")
-        with contextlib.suppress(StreamFailure):  # As a request it is malformed; as trailers nobody reads it.
+        is_request = True
+        try:
             self._headers.read(block)
+        except StreamFailure:
+            is_request = False  # As trailers should be; nobody reads them.
         if stream is None:
+            if is_request:
+                raise ConnectionFailure(PROTOCOL_ERROR, f"a request on stream {stream_id}, behind {self.last_stream}")
             # We may have ended it while this was on its way.
             self._note_noise()
             return
         if stream.is_half_closed:
             raise StreamFailure(STREAM_CLOSED, "HEADERS behind the end of the stream")
-        if not flags & END_STREAM:
-            raise StreamFailure(PROTOCOL_ERROR, "trailers must end the stream")
+        if is_request or not flags & END_STREAM:
+            raise StreamFailure(PROTOCOL_ERROR, "trailers end the stream, and have no pseudo fields")
         stream.is_half_closed = True
         stream.take(b"", 0, 0, True)
 
