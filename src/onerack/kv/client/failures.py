@@ -1,0 +1,43 @@
+"""What a failed call of the store means, in three classes.
+
+    KvRefused     definite: the store has looked at it and said no; nothing was changed
+    NotExecuted   definite: it never happened and never will; it may be tried again
+    Unknown       indefinite: it may have happened, once; look before you try again
+
+The idea: what a node says of a command comes as an error of its handler, for the handler did run; here it becomes what
+it means for the caller. The rule: nothing that is not proved becomes definite.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from onerack.errors import ApplicationError, CallError, NotExecuted, Unknown
+
+_FINAL: Final = frozenset({"too_large", "invalid", "bad_arguments", "no_method", "forbidden", "closed", "deadline"})
+"""Why a call was not executed that would not be executed the next time either."""
+
+
+class KvRefused(ApplicationError):
+    """The store has refused: nothing was changed. The message is etcd's text, the cause gRPC's word for its code."""
+
+
+def meaning_of(error: CallError) -> CallError:
+    """The error as callers of the store get it."""
+    if not isinstance(error, ApplicationError) or isinstance(error, KvRefused):
+        return error
+    words = str(error).partition(f" raised {error.type}: ")[2] or str(error)
+    if error.type == "KvRefused":
+        return KvRefused(words, cause=error.cause)
+    if error.type in ("NotExecuted", "Overloaded"):
+        return NotExecuted(words, cause=error.cause)
+    if error.type == "Unknown":
+        return Unknown(words, cause=error.cause)
+    return error
+
+
+def may_be_tried_again(error: CallError, *, reads: bool) -> bool:
+    """Whether another attempt can do no harm, and may do better. `error`: as `meaning_of` gives it."""
+    if isinstance(error, NotExecuted):
+        return error.cause not in _FINAL
+    return reads and isinstance(error, Unknown)

@@ -1,0 +1,112 @@
+"""The store's own RPC interface, as every node offers it beside the etcd API.
+
+The idea: any node takes any call. Writes go through the log and are answered when they are applied here; reads wait for
+a barrier, unless they are `serializable`, which sees what this node has applied.
+
+The rules, on failure:
+- `ApplicationError`, whose `type` is KvError: the store refused, nothing was changed. `cause` is gRPC's word for the
+  kind of refusal, the message etcd's own text.
+- `ApplicationError`, whose `type` is NotExecuted or Unknown: the node says so of the command (see `client.failures`).
+- What the connection does to a call is as its mode says: writes are at most once, reads may be tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from onerack import rpc
+from onerack.kv.client.values import (
+    Deleted,
+    Done,
+    Events,
+    Found,
+    Get,
+    Granted,
+    MemberStatus,
+    NodeStatus,
+    Remaining,
+    Txn,
+    Written,
+)
+
+
+@rpc.service("onerack.Kv")
+class Kv(Protocol):
+    """A replicated key-value store with revisions."""
+
+    async def put(
+        self,
+        key: bytes,
+        value: bytes,
+        lease: int = 0,
+        previous: bool = False,
+        keep_value: bool = False,
+        keep_lease: bool = False,
+    ) -> Written:
+        """Gives a key a value; done when a majority has it on its disks."""
+
+    @rpc.readonly
+    async def get(self, key: bytes, serializable: bool = False) -> Found:
+        """One key as it is now."""
+
+    @rpc.readonly
+    async def find(self, wanted: Get, serializable: bool = False) -> Found:
+        """Keys of a range, now or as of a revision."""
+
+    async def delete(self, key: bytes, range_end: bytes = b"", previous: bool = False) -> Deleted:
+        """Takes away one key, or a range."""
+
+    async def txn(self, txn: Txn) -> Done:
+        """Several operations as one, if comparisons hold."""
+
+    async def compact(self, revision: int) -> int:
+        """Forgets what no read at this revision or later needs; gives the store's revision."""
+
+    async def grant(self, ttl_s: int, lease: int = 0) -> Granted:
+        """A kv lease; the server chooses its number if none is given."""
+
+    async def revoke(self, lease: int) -> int:
+        """Ends a kv lease and takes away its keys; gives the store's revision."""
+
+    @rpc.at_least_once
+    async def renew(self, lease: int) -> int:
+        """The kv lease begins anew; gives its TTL in seconds, 0 if there is none."""
+
+    @rpc.readonly
+    async def remaining(self, lease: int, keys: bool = False) -> Remaining:
+        """How long a kv lease has left, and which keys it has."""
+
+    @rpc.readonly
+    async def leases(self) -> list[int]:
+        """All kv leases."""
+
+    @rpc.readonly
+    def watch(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        revision: int = 0,
+        previous: bool = False,
+        puts: bool = True,
+        deletes: bool = True,
+    ) -> AsyncIterator[Events]:
+        """What changes, from a revision on (0: from now). The first item is empty: the watch has begun."""
+
+    @rpc.readonly
+    async def status(self) -> NodeStatus:
+        """This node, and whom it takes for the leader."""
+
+    @rpc.readonly
+    async def members(self) -> list[MemberStatus]:
+        """The group, as this node knows it."""
+
+    async def manage(self, order: str, node: str) -> None:
+        """`learner`, `voter`, `witness` or `remove` a node, or `transfer` the leadership to it."""
+
+    async def add_member(self, name: str, address: str, role: str = "learner") -> None:
+        """A node that is about to be started, and where the others reach it."""
+
+    @rpc.readonly
+    def snapshot(self) -> AsyncIterator[bytes]:
+        """The whole store, as of the moment when it begins."""
