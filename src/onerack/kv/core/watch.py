@@ -200,7 +200,7 @@ class WatchHub:
                 for watcher in interest.of(version.key):
                     if not watcher.wants(version):
                         continue
-                    if watcher.prev_kv:
+                    if watcher.prev_kv and version.create != revision:
                         event = with_previous = with_previous or wire.event(version, store.previous(version))
                     else:
                         event = plain = plain or wire.event(version, None)
