@@ -32,11 +32,10 @@ from onerack.kv.server.grpc_status import (
     UNIMPLEMENTED,
 )
 from onerack.kv.server.http2 import frames
-from onerack.kv.server.http2.connection import Connection
 from onerack.kv.server.http2.headers import STATUS_200, literal
 from onerack.kv.server.http2.limits import Limits
 from onerack.kv.server.http2.listener import Listener, listen
-from onerack.kv.server.http2.streams import Application
+from onerack.kv.server.http2.streams import Application, Carrier
 from onerack.kv.server.http2.streams import Stream as Http2Stream
 from onerack.rpc.link import Peer
 from onerack.rpc.transports.address import Address
@@ -89,7 +88,7 @@ class Call(Http2Stream):
 
     __slots__ = ("_has_begun", "_head", "_partial", "deadline_at", "on_cancelled", "on_drained")
 
-    def __init__(self, connection: Connection, stream_id: int, head: Head) -> None:
+    def __init__(self, connection: Carrier, stream_id: int, head: Head) -> None:
         Http2Stream.__init__(self, connection, stream_id)
         self._head = head
         self._has_begun = False
@@ -277,7 +276,7 @@ class UnaryCall(Call):
 
     __slots__ = ("_body",)
 
-    def __init__(self, connection: Connection, stream_id: int, head: Head) -> None:
+    def __init__(self, connection: Carrier, stream_id: int, head: Head) -> None:
         Call.__init__(self, connection, stream_id, head)
         self._body: bytes | None = None
 
@@ -402,7 +401,7 @@ class _Service:
         }
         self.head_of = head_reader(routes, message_bytes_max, _HEADERS_BLOCK)
 
-    def open(self, connection: Connection, stream_id: int, head: Head) -> Call:
+    def open(self, connection: Carrier, stream_id: int, head: Head) -> Call:
         return _CALLS[head.kind](connection, stream_id, head)
 
 

@@ -18,9 +18,10 @@ from hpack import Encoder
 from onerack.config import KvConfig
 from onerack.kv.server.grpc import OVERHEAD_BYTES, service_of
 from onerack.kv.server.http2 import frames
-from onerack.kv.server.http2.connection import Connection, ServerBudget
+from onerack.kv.server.http2.connection import Connection
 from onerack.kv.server.http2.frames import CANCEL, DATA, END_HEADERS, END_STREAM, HEADERS, PING, frame, rst_stream
 from onerack.kv.server.http2.limits import Limits
+from onerack.kv.server.http2.receiving import ServerBudget
 from onerack.rpc.link import Buffer, Peer
 from onerack.rpc.transports.wire import Reader
 from tests.kv.server.http2.raw import HELLO, Methods, asking, body_of, frames_in, message, opening, stand, status_of

@@ -18,8 +18,9 @@ from typing import Final
 
 from onerack.errors import UsageError
 from onerack.kv.server.http2 import frames
-from onerack.kv.server.http2.connection import Connection, ServerBudget
+from onerack.kv.server.http2.connection import Connection
 from onerack.kv.server.http2.limits import Limits
+from onerack.kv.server.http2.receiving import ServerBudget
 from onerack.kv.server.http2.streams import Application
 from onerack.rpc.link import Peer
 from onerack.rpc.transports.address import Address

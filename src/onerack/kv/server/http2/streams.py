@@ -9,15 +9,51 @@ Source: RFC 9113, section 5.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from onerack.kv.server.http2.frames import CANCEL, END_STREAM, NO_ERROR, header_frames, rst_stream
 from onerack.kv.server.http2.headers import Field
+from onerack.kv.server.http2.limits import Limits
+from onerack.rpc.link import Peer
 
-if TYPE_CHECKING:
-    from onerack.kv.server.http2.connection import Connection
+
+class Carrier(Protocol):
+    """The connection, as its streams see it."""
+
+    peer: Peer
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+    timed: dict[int, tuple[float, Stream]]
+    """Streams that expire, and when."""
+    is_smooth: bool
+    """Nothing stands in the way of an answer but the windows: it may go into the output as it is."""
+    send_room: int
+    """The connection's window."""
+    initial_window: int
+    """Of each stream."""
+
+    def put(self, content: bytes) -> None:
+        """Frames that are to leave with the next flush."""
+
+    def debt(self) -> bytes:
+        """What the next header block must begin with."""
+
+    def enqueue(self, stream: Stream, size: int) -> None:
+        """The stream's queue has got so many bytes more."""
+
+    def drop_queue(self, stream: Stream) -> None: ...
+
+    def forget(self, stream: Stream) -> None:
+        """It is over. Requires: it is live."""
+
+    def note_message(self) -> None:
+        """Something useful has come or gone."""
+
+    def keep(self, size: int) -> bool:
+        """So many bytes more (or fewer) of messages that have not come whole. False: there is no room for them."""
 
 
 class Application(Protocol):
@@ -29,7 +65,7 @@ class Application(Protocol):
         Raises: StreamFailure: it is malformed.
         """
 
-    def open(self, connection: Connection, stream_id: int, head: Any) -> Stream:
+    def open(self, connection: Carrier, stream_id: int, head: Any) -> Stream:
         """A request has come with this head. `begin` of the stream follows at once."""
 
 
@@ -51,7 +87,7 @@ class Stream:
         "waiting_bytes",
     )
 
-    def __init__(self, connection: Connection, stream_id: int) -> None:
+    def __init__(self, connection: Carrier, stream_id: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.is_live = True
@@ -85,7 +121,7 @@ class Stream:
         """The peer has reset it, or is lost. The stream is not live any more."""
 
     def expired(self) -> None:
-        """Its time is over (see `Connection.timed`)."""
+        """Its time is over (see `Carrier.timed`)."""
 
     def drained(self) -> None:
         """The queue was long, and is empty now."""
