@@ -111,12 +111,12 @@ def test_every_crash_leaves_what_was_acknowledged() -> None:
 
 
 def test_what_was_torn_is_never_appended_to() -> None:
-    assert check_torn_lives(worked(), every=97) > 50
+    assert check_torn_lives(worked(), every=197) > 50
 
 
 @pytest.mark.soak
 def test_a_node_goes_on_after_thousands_of_crashes() -> None:
-    assert check_later_lives(worked(), losses=3, every=19) > 1000
+    assert check_later_lives(worked(), losses=9, every=31) > 500
 
 
 @pytest.mark.soak
@@ -125,7 +125,7 @@ def test_every_crash_at_every_byte_leaves_what_was_acknowledged() -> None:
 
 
 def test_a_node_goes_on_after_every_crash_and_may_crash_while_it_is_opened() -> None:
-    assert check_later_lives(worked(), kills=2, losses=80, every=97) > 100
+    assert check_later_lives(worked(), kills=3, losses=120, every=97) > 50
 
 
 # ------------------------------------------------------------------------------------------------ a full disk
@@ -173,7 +173,7 @@ def overfilled(room: int) -> CrashDisk:
     return disk
 
 
-@pytest.mark.parametrize("room", [0, 700, 3200, 7000, 1 << 20])
+@pytest.mark.parametrize("room", [0, 700, 7000])
 def test_a_full_disk_is_known_early_and_loses_nothing(room: int) -> None:
     disk = filled(room)
     check(disk, every=19)

@@ -233,7 +233,7 @@ while True:
 def test_a_killed_process_has_kept_what_it_told(tmp_path: Path) -> None:
     told = 0
     for lines in (5, 30, 80):
-        with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen([sys.executable, "-c", CHILD, tmp_path], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             for _ in range(lines):
                 told = int(child.stdout.readline())
@@ -250,7 +250,7 @@ def test_a_killed_process_has_kept_what_it_told(tmp_path: Path) -> None:
 
 def test_a_snapshot_is_there_when_it_is_committed(tmp_path: Path) -> None:
     opened(tmp_path)[0].close()
-    store = SnapshotStore(str(tmp_path))
+    store = SnapshotStore(tmp_path)
     assert store.newest() is None
     mark = SnapshotMark(7, 2, FIRST)
     writer = store.create(mark)
@@ -269,7 +269,7 @@ def test_a_snapshot_is_there_when_it_is_committed(tmp_path: Path) -> None:
 def test_an_aborted_snapshot_leaves_nothing(tmp_path: Path) -> None:
     opened(tmp_path)[0].close()
     before = sorted(os.listdir(tmp_path / "raft"))
-    writer = SnapshotStore(str(tmp_path)).create(SnapshotMark(7, 2, FIRST))
+    writer = SnapshotStore(tmp_path).create(SnapshotMark(7, 2, FIRST))
     writer.write(b"piece")
     writer.abort()
     writer.abort()
@@ -280,7 +280,7 @@ def test_an_aborted_snapshot_leaves_nothing(tmp_path: Path) -> None:
 
 def test_two_snapshots_of_one_index_do_not_mix(tmp_path: Path) -> None:
     opened(tmp_path)[0].close()
-    store = SnapshotStore(str(tmp_path))
+    store = SnapshotStore(tmp_path)
     mark = SnapshotMark(7, 2, FIRST)
     first, second = store.create(mark), store.create(mark)
     for number in range(100):
@@ -294,7 +294,7 @@ def test_two_snapshots_of_one_index_do_not_mix(tmp_path: Path) -> None:
 
 def test_a_snapshot_is_read_to_its_end_though_it_is_deleted(tmp_path: Path) -> None:
     opened(tmp_path)[0].close()
-    store = SnapshotStore(str(tmp_path))
+    store = SnapshotStore(tmp_path)
     for index in (5, 9):
         writer = store.create(SnapshotMark(index, 1, FIRST))
         writer.write(b"a")
@@ -329,7 +329,7 @@ def test_a_node_that_is_left_alone_can_be_made_a_cluster_of_one(tmp_path: Path) 
     log.append([HardState(4, "n3"), *entries(4, 1, 3)])
     log.sync()
     log.close()
-    rewritten = rewrite_membership(str(tmp_path), Configuration(voters=("n1",)), config=CONFIG)
+    rewritten = rewrite_membership(tmp_path, Configuration(voters=("n1",)), config=CONFIG)
     log, recovered = opened(tmp_path)
     log.close()
     assert (rewritten.term, rewritten.index) == (5, 4)
@@ -341,14 +341,14 @@ def test_a_node_that_is_left_alone_can_be_made_a_cluster_of_one(tmp_path: Path) 
 
 def test_a_membership_that_leaves_the_node_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no raft log in it"):
-        rewrite_membership(str(tmp_path), FIRST)
+        rewrite_membership(tmp_path, FIRST)
     opened(tmp_path)[0].close()
     for configuration in (Configuration(), Configuration(voters=("n2",)), Configuration(("n1",), witnesses=("n1",))):
         with pytest.raises(UsageError, match="must be a voter"):
-            rewrite_membership(str(tmp_path), configuration, config=CONFIG)
+            rewrite_membership(tmp_path, configuration, config=CONFIG)
     with pytest.raises(UsageError, match="cannot be"):
-        rewrite_membership(str(tmp_path), Configuration(voters=("n1", "n1")), config=CONFIG)
-    assert verify(str(tmp_path)).hard_state == HardState()
+        rewrite_membership(tmp_path, Configuration(voters=("n1", "n1")), config=CONFIG)
+    assert verify(tmp_path).hard_state == HardState()
 
 
 def test_a_directory_that_lost_its_identity_is_not_taken_for_a_new_one(tmp_path: Path) -> None:

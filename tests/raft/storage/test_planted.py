@@ -35,8 +35,8 @@ def check_all() -> None:
     for room in (0, 39, 400):
         test_crash.check(test_crash.overfilled(room), every=53)
     test_crash.check(test_crash.filled(700), every=53)
-    test_crash.check_torn_lives(disk, every=397)
-    test_crash.check_later_lives(disk, kills=3, losses=200, every=997)
+    test_crash.check_torn_lives(disk, every=599)
+    test_crash.check_later_lives(disk, kills=4, losses=250, every=997)
 
 
 # ------------------------------------------------------------------------------------------------ steps left out

@@ -9,6 +9,7 @@ The rule: the order of the steps is the whole of it: write under another name, s
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,12 +28,13 @@ IDENTITY: Final = "identity"
 SEGMENT_SUFFIX: Final = ".seg"
 SNAPSHOT_SUFFIX: Final = ".snap"
 _UNFINISHED: Final = re.compile(rf"(.+?)(\.[0-9a-f]+)?{re.escape(UNFINISHED)}")
-SYNC_BYTES: Final = 8 << 20
+SYNC_BYTES: Final = 2 << 20
 """A long file is synced each time it has grown by so much: one long sync would hold up everybody else's."""
 
 
-def raft_directory(directory: str) -> str:
-    return f"{directory.rstrip('/')}/{SUBDIRECTORY}"
+def raft_directory(directory: str | os.PathLike[str]) -> str:
+    """Of a node with this data directory."""
+    return f"{os.fspath(directory).rstrip('/')}/{SUBDIRECTORY}"
 
 
 def segment_name(sequence: int) -> str:

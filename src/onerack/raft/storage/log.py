@@ -345,8 +345,16 @@ class _Opening:
         return RaftLog(self._directory, self._disk, self.lock, self._config, maker, found)
 
     def _settle(self, found: Scan) -> None:
-        """Makes durable what was found, and may not be: the process may have died, and the machine lived on."""
-        last = self._disk.open_fixed(f"{self._directory}/{found.extents[-1].name}")
+        """Makes durable what was found, and may not be: the process may have died, and the machine lived on.
+
+        If it died of a sync that failed, the kernel shows what it could not write, and takes it for written. So the
+        last record, the only one whose sync nobody has seen end, is written over itself first.
+        """
+        extent = found.extents[-1]
+        path = f"{self._directory}/{extent.name}"
+        record = self._disk.read(path)[extent.begin : extent.end]
+        last = self._disk.open_fixed(path)
+        last.write(extent.begin, record)
         last.sync()
         last.close()
         self._disk.sync_directory(self._directory)

@@ -51,8 +51,10 @@ class Extent(msgspec.Struct):
 
     header: Header
     name: str
+    begin: int = HEADER_BYTES
+    """Where its last record begins."""
     end: int = HEADER_BYTES
-    """Where its last record ends."""
+    """And where it ends."""
     checksum: int = 0
     """Of its last record."""
     records: int = 0
@@ -251,7 +253,7 @@ def _replay(result: Scan, file: _File, following: _File | None) -> None:
             raise
         result.number = record.number
         _replay_record(result, file, record)
-        extent.end, extent.checksum = record.end, record.checksum
+        extent.begin, extent.end, extent.checksum = extent.end, record.end, record.checksum
         extent.records += 1
     if stop is not None and (extent.end, extent.checksum) != stop:
         expected = f"the last record to end at {stop.end} with crc32 {stop.checksum:08x}"

@@ -10,6 +10,8 @@ others come back, there are two clusters. So it is never done by itself, only by
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from onerack.config import RaftConfig
@@ -34,7 +36,11 @@ class Rewritten(msgspec.Struct, frozen=True):
 
 
 def rewrite_membership(
-    directory: str, configuration: Configuration, *, disk: StorageDisk | None = None, config: RaftConfig | None = None
+    directory: str | os.PathLike[str],
+    configuration: Configuration,
+    *,
+    disk: StorageDisk | None = None,
+    config: RaftConfig | None = None,
 ) -> Rewritten:
     """From its next start on, the node that has this data directory takes part in `configuration`.
 
@@ -43,7 +49,7 @@ def rewrite_membership(
     files = disk or RealDisk()
     identity = read_identity(files, raft_directory(directory))
     if identity is None:
-        raise InputError(directory, "there is no raft log in it")
+        raise InputError(os.fspath(directory), "there is no raft log in it")
     if identity.node not in set(configuration.voters) - set(configuration.witnesses):
         raise UsageError(f"node {identity.node!r} must be a voter, and no witness, of the new configuration")
     log, recovered = RaftLog.open(

@@ -16,6 +16,7 @@ Source: Ongaro & Ousterhout (extended version), 2014, section 7.
 
 from __future__ import annotations
 
+import os
 import secrets
 import struct
 import zlib
@@ -128,7 +129,16 @@ class SnapshotReader:
         return self.footer.size
 
     def pieces(self) -> Iterator[bytes]:
-        """As they were written. Raises: Corruption: what came before is right, the rest cannot be had."""
+        """As they were written, once: the file is closed when they end.
+
+        Raises: Corruption: what came before is right, the rest cannot be had.
+        """
+        try:
+            yield from self._pieces()
+        finally:
+            self.close()
+
+    def _pieces(self) -> Iterator[bytes]:
         position, offset, count, previous = self._begin, 0, 0, self._start
         end = self._file.size - FOOTER_BYTES
         while position < end:
@@ -187,7 +197,7 @@ class SnapshotStore:
 
     def __init__(
         self,
-        directory: str,
+        directory: str | os.PathLike[str],
         *,
         disk: StorageDisk | None = None,
         identity: bytes = b"",

@@ -8,6 +8,7 @@ The rule: nothing is changed, and a node that runs is not disturbed: while one h
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import msgspec
@@ -94,7 +95,7 @@ class Report(msgspec.Struct, kw_only=True):
         yield "all is right" if self.is_right else "DAMAGED: restore this node from its peers"
 
 
-def verify(directory: str, *, disk: StorageDisk | None = None) -> Report:
+def verify(directory: str | os.PathLike[str], *, disk: StorageDisk | None = None) -> Report:
     """Raises: InputError: there is no raft log. UsageError: a node runs on it, or a later onerack wrote it."""
     files, inside = disk or RealDisk(), raft_directory(directory)
     try:
@@ -102,7 +103,7 @@ def verify(directory: str, *, disk: StorageDisk | None = None) -> Report:
     except (FileNotFoundError, NotADirectoryError):
         names = ()
     if not (segments_in(names) or snapshots_in(names) or LOCK in names):
-        raise InputError(directory, "there is no raft log in it")
+        raise InputError(os.fspath(directory), "there is no raft log in it")
     lock = files.lock(f"{inside}/{LOCK}")
     try:
         return _Verifier(files, directory).verify()
@@ -111,7 +112,7 @@ def verify(directory: str, *, disk: StorageDisk | None = None) -> Report:
 
 
 class _Verifier:
-    def __init__(self, disk: StorageDisk, directory: str) -> None:
+    def __init__(self, disk: StorageDisk, directory: str | os.PathLike[str]) -> None:
         self._disk = disk
         self._data_directory = directory
         self._directory = raft_directory(directory)
