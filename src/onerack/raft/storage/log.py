@@ -352,7 +352,9 @@ class _Opening:
         """
         extent = found.extents[-1]
         path = f"{self._directory}/{extent.name}"
-        record = self._disk.read(path)[extent.begin : extent.end]
+        file = self._disk.open_read(path)
+        record = file.read(extent.begin, extent.end - extent.begin)
+        file.close()
         last = self._disk.open_fixed(path)
         last.write(extent.begin, record)
         last.sync()
