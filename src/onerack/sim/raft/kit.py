@@ -16,6 +16,7 @@ from onerack.raft.core import RaftCore
 from onerack.raft.messages import Configuration, Recovered, SnapshotMark
 from onerack.sim.raft.disk import ModelStorage, Storage
 from onerack.sim.raft.files import FileStorage
+from onerack.sim.raft.machine import Machine
 from onerack.sim.raft.options import Options
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Kit:
     synced_before_sync = False
     ignores_sync_failure = False
     cuts_before_snapshot = False
+    replies_when_proposed = False
+    machine: type[Machine] = Machine
 
     def __init__(self) -> None:
         self.chance: Stream

@@ -39,6 +39,11 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
 _DECODE_COMMAND = msgspec.msgpack.Decoder(Command).decode
 _DECODE_IMAGE = msgspec.msgpack.Decoder(Image).decode
 
+
+def encode_image(image: Image) -> bytes:
+    return _ENCODE(image)
+
+
 OLD = "old"
 """The answer to a request after which its session has sent another one: nobody waits for it."""
 
@@ -84,4 +89,4 @@ class Machine:
 
     def snapshot(self) -> bytes:
         """The same bytes for the same state, in whichever order it came about."""
-        return _ENCODE(Image(dict(sorted(self.values.items())), dict(sorted(self.sessions.items()))))
+        return encode_image(Image(dict(sorted(self.values.items())), dict(sorted(self.sessions.items()))))

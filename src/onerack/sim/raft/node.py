@@ -75,7 +75,7 @@ class SimNode:
         """Which one this is; 0: it has never lived."""
         self.alive = False
         self.core: RaftCore
-        self.machine = Machine()
+        self.machine: Machine = around.kit.machine()
         self.applied = self.applied_term = 0
         self.applied_configuration = Configuration()
         """As of the last applied entry; a snapshot of the machine is a snapshot of this, too."""
@@ -288,6 +288,8 @@ class SimNode:
                     self._apply(entry)
                 self._consider_snapshot()
             case Proposed(number, term, index):
+                if self.around.kit.replies_when_proposed:
+                    self._answer(number, "done")
                 if number in self._asked:
                     self._placed[index] = (term, number)
             case Refused(number, cause, leader):
@@ -324,7 +326,7 @@ class SimNode:
             assert found is not None, f"snapshot {mark} is wanted, and there is none"
             assert found[0] == mark, f"snapshot {mark} is wanted, {found[0]} is the newest"
             content = found[1]
-        self.machine = Machine(content)
+        self.machine = self.around.kit.machine(content)
         self.applied, self.applied_term = mark.index, mark.term
         self.applied_configuration = mark.configuration
         for index in [index for index in self._placed if index <= mark.index]:

@@ -35,6 +35,8 @@ from onerack.sim.world import NS, World
 HEAL_S: Final = 4.0
 END_S: Final = 40.0
 """By then everything must have ended."""
+STEPS_MAX: Final = 60_000
+"""More messages than that are a storm."""
 CRASHES_MAX: Final = 12
 """Crash points at which one run may die by chance."""
 
@@ -139,7 +141,7 @@ class Schedule:
     def live_until(self, condition: Any, most_s: float = END_S) -> None:
         end_ns = self.world.now_ns + round(most_s * NS)
         while not condition():
-            if not self.world.step() or self.world.now_ns > end_ns:
+            if not self.world.step() or self.world.now_ns > end_ns or self.steps > STEPS_MAX:
                 raise Broken("liveness", f"after {self.world.now:.1f} s: {self._what_is_open()}")
 
     def heal(self) -> None:

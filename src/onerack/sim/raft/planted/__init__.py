@@ -1,7 +1,13 @@
-"""Planted bugs."""
+"""Planted bugs: nodes that are wrong in one way each, to see that the simulation would notice.
 
-from collections.abc import Callable
+The idea: that thousands of schedules pass says little by itself; perhaps nobody looked. So each rule that someone could
+forget is forgotten here, in a subclass of one part of the production core, of the storage, or in the host; never by an
+`if` in the production code. A test requires that a seed, a scenario or the explorer finds it.
 
-from onerack.sim.raft.kit import Kit
+The rule: one class, one bug, one sentence; nothing else differs from the honest kit.
+"""
 
-PLANTED: dict[str, Callable[[], Kit]] = {}
+from onerack.sim.raft.planted import elections, hosts, logs, reads
+from onerack.sim.raft.planted.kits import PLANTED
+
+__all__ = ["PLANTED", "elections", "hosts", "logs", "reads"]
