@@ -1,24 +1,34 @@
 """The door: what a node does when another one calls.
 
-The idea: `deliver` only steps; the turn that follows answers. `forward` and `install` are procedures, which wait.
+The idea: `deliver` only steps; the turn that follows answers. `forward`, `install` and `manage` are procedures, which
+wait.
 
 The rule: whoever calls is a node of this cluster (the greeting saw to that), and still nothing that it says is taken
-without being checked: names, sizes, the form of commands and of pieces.
+without being checked: names, sizes, numbers, the form of commands and of pieces. The core checks what is protocol; what
+could break a node before the core sees it, or what no disk record can hold, ends here.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from onerack import rpc
 from onerack.errors import Corruption, ProtocolError, UsageError
 from onerack.raft.commands import tags_of
-from onerack.raft.messages import PeerMessage, SnapshotMark
+from onerack.raft.messages import Append, PeerMessage, SnapshotMark
 from onerack.raft.server.peers import Forwarded, decode_messages
 from onerack.runtime.seam import NodeId
+
+NAME_BYTES_MAX: Final = 1024
+"""Of a node's name. A longer one could not be voted for: the log has no room for it."""
+NUMBER_MAX: Final = 1 << 62
+"""No term or index is near it in the life of a group; the log keeps them in 64 bits."""
+
+log = logging.getLogger(__name__)
 
 
 class House(Protocol):
@@ -32,7 +42,7 @@ class House(Protocol):
 
     async def install(self, sender: NodeId, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> None: ...
 
-    async def manage(self, order: str, node: NodeId) -> None: ...
+    async def manage_here(self, order: str, node: NodeId) -> None: ...
 
 
 class Door:
@@ -40,30 +50,70 @@ class Door:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._complained: set[tuple[str, str]] = set()
 
     def deliver(self, sender: str, to: str, messages: rpc.Attachment) -> None:
-        house = self._house
-        if to != house.name:
-            raise UsageError(f"this is {house.name!r}, not {to!r}: somebody has a wrong address")
         try:
-            decoded = decode_messages(messages)
-        except msgspec.MsgspecError as error:
-            raise ProtocolError(f"{sender!r} sent what are no messages of raft: {error}") from error
-        house.receive(sender, decoded)
+            self._require_sender(sender, to)
+            decoded = _decoded(messages)
+        except (UsageError, ProtocolError) as error:
+            self._complain(sender, error)
+            raise
+        self._house.receive(sender, decoded)
 
-    async def forward(self, commands: rpc.Attachment) -> Forwarded:
+    def forward(self, commands: rpc.Attachment) -> Awaitable[Forwarded]:
         payload = bytes(commands)
         try:
             tags_of(payload)
         except Corruption as error:
             raise ProtocolError(f"these are no commands: {error}") from error
-        return await self._house.take(payload)
+        return self._house.take(payload)
 
     async def install(
         self, sender: str, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]
     ) -> AsyncIterator[int]:
+        self._require_sender(sender, self._house.name)
+        if not 0 < term < NUMBER_MAX or not 0 < mark.term <= term or not 0 < mark.index < NUMBER_MAX:
+            raise ProtocolError(f"{sender} of term {term} sent a snapshot of index {mark.index}, term {mark.term}")
         await self._house.install(sender, term, mark, pieces)
         yield mark.index
 
     async def manage(self, order: str, node: str) -> None:
-        await self._house.manage(order, node)
+        await self._house.manage_here(order, node)
+
+    def _require_sender(self, sender: str, to: str) -> None:
+        own = self._house.name
+        if to != own:
+            raise UsageError(f"this is {own!r}, and {sender[:99]!r} wanted {to[:99]!r}: somebody has a wrong address")
+        if not sender or sender == own or len(sender.encode()) > NAME_BYTES_MAX:
+            raise ProtocolError(f"{sender[:99]!r} is nobody from whom {own!r} could hear")
+
+    def _complain(self, sender: str, error: Exception) -> None:
+        """Once for each kind of nonsense: nobody answers a message, so nobody else would hear of it."""
+        kind = (sender[:99], type(error).__name__)
+        if kind not in self._complained and len(self._complained) < 100:
+            self._complained.add(kind)
+            log.warning("%s refuses what it was sent: %s", self._house.name, error)
+
+
+def _decoded(messages: rpc.Attachment) -> list[PeerMessage]:
+    try:
+        decoded = decode_messages(messages)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"these are no messages of raft: {error}") from error
+    for message in decoded:
+        if not _is_sane(message):
+            raise ProtocolError(f"a message of raft with absurd numbers: {type(message).__name__}")
+    return decoded
+
+
+def _is_sane(message: PeerMessage) -> bool:
+    """All numbers of a message but those of its entries, which must follow from these (see core/following.py)."""
+    if type(message) is Append:
+        return (
+            0 < message.term < NUMBER_MAX
+            and 0 <= message.prev_index < NUMBER_MAX
+            and 0 <= message.prev_term <= message.term
+            and 0 <= message.commit < NUMBER_MAX
+        )
+    return all(0 <= number < NUMBER_MAX for number in msgspec.structs.astuple(message) if type(number) is int)

@@ -10,7 +10,8 @@ A disk that syncs in less time than two threads need to take turns is written to
 
 The rules: one Output is in flight, and meanwhile messages are stepped but nothing is drained; `sends` leave when the
 writes are durable; a reset of the log is durable before the snapshot that it speaks of is put in place; a disk that
-fails halts the node.
+fails halts the node. A disk that is full is met long before the log has no room: from then on the host takes no more
+entries, and what is left is for terms and votes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from onerack.raft.core import RaftCore
-from onerack.raft.messages import LogReset, PeerMessage, Synced
+from onerack.raft.messages import Entry, LogReset, PeerMessage, Synced
 from onerack.raft.server.disk_thread import DiskPace, DiskThread
 from onerack.raft.storage import RaftLog
 from onerack.rpc.alarm import Alarm
@@ -46,21 +47,30 @@ class Drive:
         gather: Callable[[float], None],
         send: Callable[[NodeId, list[PeerMessage]], None],
         decided: Callable[[Any], None],
+        turned: Callable[[], None],
         halted: Callable[[BaseException], None],
+        reserve_bytes: int,
     ) -> None:
-        """`gather`: steps what has gathered, just before a drain. `decided`: one thing of `applied`."""
+        """`gather`: steps what has gathered, just before a drain. `decided`: one thing of `applied`. `turned`: that was
+        all of it. `reserve_bytes`: so much of the log may still be written once the disk is full.
+        """
         self.core = core
         self._storage = storage
         self._gather = gather
         self._send = send
         self._decided = decided
+        self._turned = turned
         self._halted = halted
+        self._reserve_bytes = reserve_bytes
+        self._written_while_full = 0
         self._loop = asyncio.get_running_loop()
         self._disk = DiskThread(self._loop, f"raft disk {core.node}")
         self._alarm = Alarm(self._loop, self._tick)
         self._pace = DiskPace()
         self._is_turning = False
         self._is_writing = False
+        self._is_wanted = False
+        """Something has come while the disk works."""
         self._is_over = False
 
     def step(self, message: Any, sender: NodeId = "") -> None:
@@ -68,24 +78,38 @@ class Drive:
         if not self._is_over:
             try:
                 self.core.step(message, sender or self.core.node, self._loop.time())
-            except AssertionError as error:
+            except Exception as error:  # A rule that does not hold, or a step half done: neither can be gone on from.
                 self._halt(error)
             self.turn_soon()
 
     def turn_soon(self) -> None:
         """Something is to be done: a turn follows in this round of the loop, or when the disk has done its work."""
-        if not self._is_turning:
+        if self._is_writing:
+            self._is_wanted = True
+        elif not self._is_turning:
             self._is_turning = True
             self._loop.call_soon(self._turn)
 
-    def do_on_disk(self, job: Callable[[], None], done: Callable[[BaseException | None], None]) -> None:
-        """Behind the writes that are under way."""
-        self._disk.do(job, done)
+    @property
+    def has_room(self) -> bool:
+        """Whether the log should grow."""
+        return self._storage.full is None or self._written_while_full < self._reserve_bytes
 
-    def close(self) -> None:
-        """Returns when the disk has done what it was given; nothing leaves any more."""
+    def try_disk_again(self) -> None:
+        """If it is full: maybe there is room now."""
+        if self._storage.full is None:
+            self._written_while_full = 0
+        elif not self._is_writing:
+            self._storage.try_again()
+
+    def stop(self) -> None:
+        """Nothing is stepped, and nothing leaves any more."""
         self._is_over = True
         self._alarm.cancel()
+
+    def close(self) -> None:
+        """Returns when the disk has done what it was given. May be called in a thread, after `stop`."""
+        self._is_over = True
         self._disk.close()
 
     # ------------------------------------------------------------------------------------------------ the turn
@@ -93,7 +117,8 @@ class Drive:
     def _turn(self) -> None:
         self._is_turning = False
         if self._is_writing or self._is_over:
-            return  # `_written` has another turn made.
+            self._is_wanted = True  # `_written` has another turn made.
+            return
         try:
             self._gather(self._loop.time())
             output = self.core.drain()
@@ -125,6 +150,8 @@ class Drive:
         self._storage.append(writes)
         self._storage.sync()
         self._pace.took(perf_counter() - began_at)
+        if self._storage.full is not None:
+            self._written_while_full += sum(len(write.payload) for write in writes if type(write) is Entry)
 
     def _written(self, output: Output, error: BaseException | None) -> None:
         self._is_writing = False
@@ -138,7 +165,9 @@ class Drive:
             self._finish(output)
         except Exception as raised:
             self._halt(raised)
-        self.turn_soon()
+        if self._is_wanted or self.core.role == "leader":  # A leader's own log may have been what a quorum lacked.
+            self._is_wanted = False
+            self.turn_soon()
 
     def _finish(self, output: Output) -> None:
         self._send_all(output.sends)
@@ -146,6 +175,7 @@ class Drive:
         for event in output.events:
             log.info("%s %s", self.core.node, event)
         self._alarm.set(output.wake_at)
+        self._turned()
 
     def _decide(self, decisions: Sequence[Any]) -> None:
         for decision in decisions:
@@ -165,6 +195,5 @@ class Drive:
 
     def _halt(self, error: BaseException) -> None:
         if not self._is_over:
-            self._is_over = True
-            self._alarm.cancel()
+            self.stop()
             self._halted(error)

@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import msgspec
 
+from onerack import rpc
 from onerack.config import MIB
 from onerack.errors import CallError, NotExecuted, OnerackError, Unknown
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import Propose, Read
 from onerack.raft.server.peers import Forwarded, Peers, Place, Refusal
-from onerack.raft.server.proposals import Done, Proposals
+from onerack.raft.server.proposals import Proposals
 from onerack.raft.server.reads import Reads
 from onerack.rpc.dice import new_random
 from onerack.runtime.seam import NodeId
@@ -32,10 +33,10 @@ _BATCH_BYTES: Final = MIB
 """Of commands in one entry; a single longer one goes alone. A longer batch would delay heartbeats."""
 _PAUSE_S: Final = 0.1
 """Before a leader that did not take something is asked again."""
-_FINAL_CAUSES: Final = frozenset({"overloaded", "invalid", "too_large", "stopping"})
+_FINAL_CAUSES: Final = frozenset({"overloaded", "invalid", "too_large", "storage_full"})
 """Why commands are refused for good; for other causes they wait for a leader, until they are overdue."""
 
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class _Entered(msgspec.Struct, eq=False):
@@ -51,10 +52,15 @@ class _Entered(msgspec.Struct, eq=False):
 class Intake:
     """Of one node."""
 
-    def __init__(self, core: RaftCore, peers: Peers, spawn: Spawn, timeout_s: float) -> None:
+    def __init__(
+        self, core: RaftCore, peers: Peers, spawn: Spawn, timeout_s: float, has_room: Callable[[], bool]
+    ) -> None:
+        """`has_room`: whether this node's disk can take more of the log."""
         self._core = core
         self._peers = peers
         self._spawn = spawn
+        self._timeout_s = timeout_s
+        self._has_room = has_room
         self.proposals = Proposals(new_random(), timeout_s)
         self.reads = Reads(timeout_s)
         self._foreign: list[tuple[bytes, asyncio.Future[Forwarded]]] = []
@@ -66,19 +72,24 @@ class Intake:
 
     # ------------------------------------------------------------------------------------------------ in
 
-    def propose(self, mount: int, command: bytes, done: Done, now: float) -> None:
-        self.proposals.add(mount, command, done, now)
-
     def pass_on(self, payload: bytes) -> asyncio.Future[Forwarded]:
         """Another node's commands."""
         future: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
         self._foreign.append((payload, future))
         return future
 
+    @property
+    def has_gathered(self) -> bool:
+        """Whether something waits for a turn."""
+        return bool(self.proposals.gathered) or self.reads.has_questions
+
     def gather(self, now: float) -> None:
         """Just before a drain: what has gathered goes where it belongs."""
         core = self._core
-        if core.role == "leader":
+        if core.role == "leader" and not self._has_room():
+            self.proposals.fail_gathered(NotExecuted("the leader's disk is full", cause="storage_full"))
+            self._refuse_foreign("storage_full")
+        elif core.role == "leader":
             while self.proposals.gathered or self._foreign:
                 self._enter(now)
         else:
@@ -110,7 +121,8 @@ class Intake:
             self._not_taken(payload, tags, "no_leader")
             return
         try:
-            answer = await (await peer.stub()).forward(payload)
+            with rpc.options(deadline=self._timeout_s):
+                answer = await (await peer.stub()).forward(payload)
         except NotExecuted as error:
             self._not_taken(payload, tags, error.cause)
         except OnerackError as error:
@@ -144,9 +156,14 @@ class Intake:
 
     def refused(self, number: int, cause: str) -> None:
         entered = self._entered.pop(number, None)
-        if entered is None:
+        if entered is None and cause in _FINAL_CAUSES:
+            self.reads.refused_for_good(number, NotExecuted(f"not taken: {cause}", cause=cause))
+        elif entered is None:
             self.reads.refused(number)
-            return
+        else:
+            self._entry_refused(entered, cause)
+
+    def _entry_refused(self, entered: _Entered, cause: str) -> None:
         self._not_taken(entered.payload, entered.tags, cause)
         for future in entered.waiting:
             _answer(future, Forwarded(refusal=Refusal(cause, self._core.leader)))
@@ -160,10 +177,10 @@ class Intake:
         self._forward_at = 0.0
 
     def expire(self, now: float) -> bool:
-        """Whether something waits for a turn."""
+        """Looks for what is late. Whether something waits for a turn."""
         self.proposals.expire(now)
         self.reads.expire(now)
-        return bool(self.proposals.gathered) or self.reads.has_questions
+        return self.has_gathered
 
     def fail(self, words: str) -> None:
         """The node ends: what never left was not executed, of the rest nobody knows."""
@@ -173,6 +190,11 @@ class Intake:
         self.proposals.fail(list(self.proposals.waiting), unknown)
         self.reads.fail(stopping)
         self._refuse_foreign("stopping")
+        for entered in self._entered.values():
+            for future in entered.waiting:
+                if not future.done():
+                    future.set_exception(unknown)
+        self._entered.clear()
 
 
 def _answer(future: asyncio.Future[Forwarded], answer: Forwarded) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from onerack.errors import NotExecuted
 from onerack.runtime.seam import NodeId
 
 
@@ -61,12 +62,18 @@ class Members:
     def all(self) -> list[Member]:
         return [self._members[name] for name in sorted(self._members)]
 
-    def apply(self, command: bytes, wanted: bool) -> None:
-        match _COMMAND.decode(command):
+    def apply(self, command: bytes, wanted: bool) -> NotExecuted | None:
+        """Nonsense is refused, by every node alike: it must not halt them all."""
+        try:
+            order = _COMMAND.decode(command)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return NotExecuted(f"this is no order about a member: {error}", cause="invalid")
+        match order:
             case Write(member):
                 self._members[member.name] = member
             case Erase(name):
                 self._members.pop(name, None)
+        return None
 
     def snapshot(self) -> Iterator[bytes]:
         return iter([msgspec.msgpack.encode(self.all())])

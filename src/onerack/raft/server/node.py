@@ -17,7 +17,8 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any, Final, Self
 
@@ -25,12 +26,13 @@ import msgspec
 
 from onerack import rpc
 from onerack.config import RaftConfig
-from onerack.errors import NotExecuted, OnerackError, StorageFull, UsageError
-from onerack.raft.commands import MEMBERS, commands_of
+from onerack.errors import NotExecuted, OnerackError, Overloaded, StorageFull, UsageError
+from onerack.raft.commands import MEMBERS
 from onerack.raft.core import RaftCore
 from onerack.raft.machine import StateMachine
 from onerack.raft.messages import (
     NOBODY,
+    Append,
     Committed,
     Configuration,
     Entry,
@@ -42,22 +44,21 @@ from onerack.raft.messages import (
     Refused,
     Restore,
     SendSnapshot,
-    SnapshotArrived,
     SnapshotMark,
-    SnapshotSent,
-    SnapshotTaken,
 )
+from onerack.raft.server.archive import Archive
 from onerack.raft.server.door import Door
 from onerack.raft.server.drive import Drive
 from onerack.raft.server.intake import Intake
+from onerack.raft.server.machines import Machines
 from onerack.raft.server.members import Member as Member
 from onerack.raft.server.members import Members, Write
 from onerack.raft.server.orders import Orders
 from onerack.raft.server.peers import Forwarded, Peers, RaftPeer
 from onerack.raft.server.proposals import Done
-from onerack.raft.server.snapshots import Snapshots
 from onerack.raft.storage import RaftLog
 from onerack.rpc.dice import new_random
+from onerack.runtime.env import StorageDisk
 from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,12 @@ class RaftNode:
         services: Mapping[Callable[..., Any], Any] | None = None,
         request_timeout_s: float = 7.0,
         config: RaftConfig | None = None,
+        disk: StorageDisk | None = None,
     ) -> None:
         """`members`: the group as it is founded, name and address of each, this node among them; a node that `joins` a
         group that is there already names whom it knows. `address`: where to listen, if not where the others dial.
-        `machines`: by mount, see commands.py. `services`: RPC services to offer at the same address.
+        `machines`: by mount, see commands.py. `services`: RPC services to offer at the same address. `disk`: another
+        than the operating system's, for tests.
         """
         if MEMBERS in machines:
             raise UsageError(f"mount {MEMBERS} is raft's own")
@@ -115,26 +118,28 @@ class RaftNode:
         self.config = config or RaftConfig()
         self.book = Members(members)
         self._directory = directory
+        self._disk = disk
         self._founders = () if joins else tuple(sorted(members))
         self._listen_at = address or members[name]
-        self._machines: dict[int, StateMachine] = {MEMBERS: self.book, **machines}
+        self._machines = Machines({MEMBERS: self.book, **machines})
         self._tls, self._client_tls, self._insecure = tls, client_tls or tls, insecure
         self._services = dict(services or {})
         self._timeout_s = request_timeout_s
-        self.applied = 0
-        """The last index that the machines have seen."""
-        self._applied_term = 0
-        self._bytes_since_snapshot = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_open = False
+        self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._halt_error: BaseException | None = None
         self._ended = asyncio.Event()
         self._role: tuple[str, int, NodeId] = ("", 0, NOBODY)
+        self._has_stepped_aside = False
+        """Because its disk is full."""
         self.on_role: list[Callable[[], None]] = []
-        """Called when role, term or leader has changed."""
+        """Called when role, term or leader has changed, and when the node has halted."""
         self.on_applied: list[Callable[[], None]] = []
         """Called after each batch of entries that was applied."""
         self._storage: RaftLog
-        self._snapshots: Snapshots
+        self._archive: Archive
         self._drive: Drive
         self._server: rpc.Server
         self._peers: Peers
@@ -148,33 +153,54 @@ class RaftNode:
         """Recovers what is on the disk, then takes part.
 
         Raises: Corruption: the log or the snapshot is damaged. UsageError: the directory is in use, or another node's.
-        OSError: the address is in use.
+        OSError: the address is in use. NotExecuted: the node was closed meanwhile.
         """
+        if self._opening is not None or self._closing is not None:
+            raise UsageError(f"{self.name} was started before; a node is started once")
+        self._opening = asyncio.get_running_loop().create_task(self._open(), context=Context())
+        try:
+            await asyncio.shield(self._opening)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         first = Configuration(voters=self._founders)
         self._storage, recovered = await asyncio.to_thread(
-            RaftLog.open, self._directory, cluster=self.cluster, node=self.name, first=first, config=self.config
+            RaftLog.open,
+            self._directory,
+            cluster=self.cluster,
+            node=self.name,
+            first=first,
+            config=self.config,
+            disk=self._disk,
         )
         try:
+            if self._ended.is_set():
+                raise NotExecuted(f"{self.name} was closed while it was starting", cause="stopping")
             await self._begin(recovered)
         except BaseException:
             await asyncio.to_thread(self._storage.close)
             raise
+        self._is_open = True
 
     async def _begin(self, recovered: Recovered) -> None:
-        loop = asyncio.get_running_loop()
-        self._snapshots = Snapshots(self._storage.snapshots, self._machines)
-        if recovered.mark.index:
-            self._snapshots.restore(recovered.mark)
-        self.applied, self._applied_term = recovered.mark.index, recovered.mark.term
-        core = RaftCore(self.name, recovered, self.config, new_random(), loop.time())
-        self._peers = Peers(
-            self.name, self.book.address_of, cluster=self.cluster, tls=self._client_tls, insecure=self._insecure,
-            config=self.config,
-        )  # fmt: skip
-        self._intake = Intake(core, self._peers, self._spawn, self._timeout_s)
-        self._drive = Drive(
-            core, self._storage, gather=self._intake.gather, send=self._send, decided=self._decided, halted=self._halt
+        loop, config = asyncio.get_running_loop(), self.config
+        core = RaftCore(self.name, recovered, config, new_random(), loop.time())
+        self._peers = peers = Peers(
+            self.name, self.book.address_of, cluster=self.cluster, tls=self._client_tls, insecure=self._insecure
         )
+        self._archive = Archive(
+            core, self._storage, self._machines, peers, step=self._step, spawn=self._spawn, config=config,
+            timeout_s=self._timeout_s,
+        )  # fmt: skip
+        if recovered.mark.index:
+            self._archive.restore(recovered.mark)
+        self._intake = Intake(core, peers, self._spawn, self._timeout_s, self._has_room)
+        self._drive = Drive(
+            core, self._storage, gather=self._intake.gather, send=self._send, decided=self._decided,
+            turned=self._note_role, halted=self._halt, reserve_bytes=config.segment_bytes // 4,
+        )  # fmt: skip
         self._orders = Orders(core, self._drive.step, self._leader_stub, self._timeout_s)
         services: dict[Callable[..., Any], Any] = {RaftPeer: Door(self), **self._services}
         try:
@@ -184,15 +210,25 @@ class RaftNode:
         except BaseException:
             self._drive.close()
             raise
+        log.info("%s takes part in %r at %s, from index %d on", self.name, self.cluster, self.address, core.last_index)
         self._look = loop.call_later(_LOOK_S, self._look_through)
         self._drive.turn_soon()
 
     async def close(self) -> None:
-        """Ends this node; the group goes on if it can. May be called again."""
-        if self._ended.is_set() and not hasattr(self, "_look"):
-            return
+        """Ends this node; the group goes on if it can. May be called again, and while it starts or halts."""
         self._ended.set()
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), context=Context())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        if not self._is_open:
+            return
+        self._is_open = False
         self._look.cancel()
+        self._fail_all("the node was closed")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -200,7 +236,6 @@ class RaftNode:
         await asyncio.to_thread(self._drive.close)
         await self._peers.close()
         await asyncio.to_thread(self._storage.close)
-        self._fail_all("the node was closed")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -216,10 +251,16 @@ class RaftNode:
             raise self._halt_error
 
     def _halt(self, error: BaseException) -> None:
+        """Nothing is taken any more, and nothing leaves. Whoever waits in `wait` should close the node."""
+        if self._ended.is_set():
+            return
         self._halt_error = error
         log.error("%s has halted: %s", self.name, error, exc_info=error)
         self._ended.set()
+        self._drive.stop()
         self._fail_all(f"the node has halted: {error}")
+        for call in self.on_role:
+            call()
 
     def _fail_all(self, words: str) -> None:
         self._intake.fail(words)
@@ -229,22 +270,34 @@ class RaftNode:
 
     def propose(self, mount: int, command: bytes, done: Done) -> None:
         """`done` gets what the machine says, or a CallError. It is called in the loop's thread; it must not raise."""
-        if self._ended.is_set():
-            done(NotExecuted("the node has ended", cause="stopping"))
+        refusal = self.refusal(len(command))
+        if refusal is not None:
+            done(refusal)
             return
-        if len(command) > self.command_bytes_max:
-            words = f"a command of {len(command)} bytes; at most {self.command_bytes_max} are taken"
-            done(NotExecuted(words, cause="too_large"))
-            return
-        self._intake.propose(mount, command, done, asyncio.get_running_loop().time())
+        self._intake.proposals.add(mount, command, done, asyncio.get_running_loop().time())
         self._drive.turn_soon()
+
+    def refusal(self, command_bytes: int) -> NotExecuted | None:
+        """Why a command of this length would not be taken now."""
+        if self._ended.is_set() or not self._is_open:
+            return self._not_running()
+        if command_bytes > self.command_bytes_max:
+            words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
+            return NotExecuted(words, cause="too_large")
+        if self._intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
+            return Overloaded("too many commands wait for the leader", retry_after_s=_LOOK_S)
+        return None
+
+    def _not_running(self) -> NotExecuted:
+        words = f"has halted: {self._halt_error}" if self._halt_error is not None else "is not running"
+        return NotExecuted(f"{self.name} {words}", cause="stopping")
 
     def read(self, done: Callable[[NotExecuted | None], None]) -> None:
         """`done(None)` when everything that was committed before this call has been applied here."""
-        if self._ended.is_set():
-            done(NotExecuted("the node has ended", cause="stopping"))
+        if self._ended.is_set() or not self._is_open:
+            done(self._not_running())
             return
-        self._intake.reads.add(done)
+        self._intake.reads.add(done, asyncio.get_running_loop().time())
         self._drive.turn_soon()
 
     async def execute(self, mount: int, command: bytes) -> Any:
@@ -273,12 +326,30 @@ class RaftNode:
         """`learner`, `voter`, `witness`, `remove` (another configuration) or `transfer` (the leadership), anywhere.
 
         Returns when it is done. Raises: NotExecuted: it cannot be done now, with the cause. Unknown: not in time.
+        UsageError: there is no such order.
         """
+        self._require_running()
         await self._orders.carry_out(order, node)
+
+    async def manage_here(self, order: str, node: NodeId) -> None:
+        """As `manage`, if this node leads."""
+        self._require_running()
+        await self._orders.carry_out_here(order, node)
+
+    def _require_running(self) -> None:
+        if self._ended.is_set() or not self._is_open:
+            raise self._not_running()
+
+    async def take_snapshot(self) -> None:
+        """Of what is applied now; then the log before it may go, but for a tail. Raises: StorageFull: there is none."""
+        self._require_running()
+        await self._archive.take()
 
     async def add_member(self, member: Member, role: str = "learner") -> None:
         """Its address becomes known, then it becomes a `learner`, `voter` or `witness`. Raises: as `manage`."""
-        await self.execute(MEMBERS, msgspec.msgpack.encode(Write(member)))
+        refusal = await self.execute(MEMBERS, msgspec.msgpack.encode(Write(member)))
+        if refusal is not None:
+            raise refusal
         await self.manage(role, member.name)
 
     @property
@@ -287,13 +358,22 @@ class RaftNode:
         return self._server.address
 
     @property
+    def applied(self) -> int:
+        """The last index that the machines have seen."""
+        return self._machines.applied
+
+    @property
+    def has_halted(self) -> bool:
+        return self._halt_error is not None
+
+    @property
     def is_leader(self) -> bool:
-        return self._drive.core.role == "leader"
+        return self._drive.core.role == "leader" and not self._ended.is_set()
 
     @property
     def leader(self) -> NodeId:
-        """Empty: nobody, as far as this node knows."""
-        return self._drive.core.leader
+        """Empty: nobody, as far as this node knows, or it has ended."""
+        return NOBODY if self._ended.is_set() else self._drive.core.leader
 
     @property
     def term(self) -> int:
@@ -319,13 +399,28 @@ class RaftNode:
     # ------------------------------------------------------------------------------------------------ into the core
 
     def receive(self, sender: NodeId, messages: list[PeerMessage]) -> None:
+        has_room = self._has_room()
         for message in messages:
-            self._drive.step(message, sender)
+            # To a full disk entries are lost, as on a bad network: the leader sends them again.
+            if has_room or type(message) is not Append or not message.entries:
+                self._drive.step(message, sender)
+
+    def _step(self, message: Any, sender: NodeId) -> None:
+        self._drive.step(message, sender)
+
+    def _has_room(self) -> bool:
+        return self._drive.has_room
 
     def take(self, payload: bytes) -> asyncio.Future[Forwarded]:
+        if self._ended.is_set() or not self._is_open:
+            raise self._not_running()
         future = self._intake.pass_on(payload)
         self._drive.turn_soon()
         return future
+
+    async def install(self, sender: NodeId, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> None:
+        self._require_running()
+        await self._archive.install(sender, term, mark, pieces)
 
     async def _leader_stub(self) -> tuple[NodeId, RaftPeer | None]:
         """None: this node leads, or nobody does."""
@@ -352,46 +447,43 @@ class RaftNode:
                 self._intake.reads.ready(number, index, self.applied)
             case Proposed(number, term, index) if number > 0:
                 self._intake.placed(number, term, index)
-            case Proposed(number, _, index):
-                self._orders.placed(number, index)
+            case Proposed(number, term, index):
+                self._orders.placed(number, term, index)
             case Refused(number, cause, _) if number > 0:
                 self._intake.refused(number, cause)
             case Refused(number, cause, _):
                 self._orders.refused(number, cause)
             case SendSnapshot(to, term):
-                self._spawn(self._send_snapshot(to, term))
+                self._archive.send(to, term)
             case Restore(mark):
                 self._restore(mark)
-        self._note_role()
 
     def _apply(self, entries: Sequence[Entry]) -> None:
+        machines, intake, orders = self._machines, self._intake, self._orders
+        waiting = intake.proposals.waiting
         for entry in entries:
-            if entry.kind == Kind.COMMANDS:
-                self._apply_commands(entry.payload)
-                self._bytes_since_snapshot += len(entry.payload)
-            elif entry.kind == Kind.CONFIGURATION:
-                self._peers.keep_only({*self._drive.core.configuration.members} - {self.name})
-            self.applied, self._applied_term = entry.index, entry.term
-            self._intake.committed(entry.term, entry.index)
+            machines.apply(entry, waiting)
+            intake.committed(entry.term, entry.index)
+            if entry.kind == Kind.CONFIGURATION:
+                self._keep_members(entry.index)
+            if not orders.is_empty:
+                orders.applied(entry)
         for call in self.on_applied:
             call()
-        self._intake.reads.applied(self.applied)
-        self._orders.applied(self.applied)
-        if self._bytes_since_snapshot >= self.config.snapshot_bytes and not self._snapshots.is_busy:
-            self._spawn(self.take_snapshot())
+        intake.reads.applied(machines.applied)
+        self._archive.take_if_due()
 
-    def _apply_commands(self, payload: bytes) -> None:
-        """Requires: the payload is of commands; else a node had been told a lie, and the node halts."""
-        machines, waiting = self._machines, self._intake.proposals.waiting
-        for mount, tag, body in commands_of(payload):
-            machine = machines.get(mount)
-            done = waiting.pop(tag, None)
-            if machine is not None:
-                result = machine.apply(body, done is not None)
-            else:
-                result = NotExecuted(f"nothing is mounted at {mount}", cause="no_machine")
-            if done is not None:
-                done(result)
+    def _keep_members(self, index: int) -> None:
+        """Who is being removed is still told so."""
+        self._peers.keep_only({*self._drive.core.configuration_at(index).members})
+
+    def _restore(self, mark: SnapshotMark) -> None:
+        self._archive.restore(mark)
+        self._keep_members(mark.index)
+        self._intake.proposals.skipped(mark.index)
+        for call in self.on_applied:
+            call()
+        self._intake.reads.applied(mark.index)
 
     def _note_role(self) -> None:
         core = self._drive.core
@@ -399,69 +491,46 @@ class RaftNode:
         if now != self._role:
             self._role = now
             self._intake.leader_changed()
-            self._drive.turn_soon()
+            self._orders.role_changed()
+            if self._intake.has_gathered:
+                self._drive.turn_soon()
             for call in self.on_role:
                 call()
-
-    # ------------------------------------------------------------------------------------------------ snapshots
-
-    async def take_snapshot(self) -> None:
-        """Of what is applied now; then the log before it may go, but for a tail."""
-        self._bytes_since_snapshot = 0
-        core = self._drive.core
-        mark = SnapshotMark(self.applied, self._applied_term, core.configuration_at(self.applied))
-        try:
-            await self._snapshots.take(mark)
-        except StorageFull as error:
-            log.warning("%s: no snapshot: %s", self.name, error)
-            return
-        self._drive.step(SnapshotTaken(mark.index, self._kept_entries(mark.index)))
-        await asyncio.to_thread(self._storage.cut_before, core.first_index)
-        await asyncio.to_thread(self._storage.snapshots.delete_before, mark.index)
-
-    def _kept_entries(self, index: int) -> int:
-        """How many entries before this one are small enough together to be kept for slow followers."""
-        core, size, count = self._drive.core, 0, 0
-        while index - count >= core.first_index and size < self.config.kept_bytes:
-            entry = core.entry_at(index - count)
-            size += 0 if entry is None else len(entry.payload)
-            count += 1
-        return count
-
-    async def _send_snapshot(self, to: NodeId, term: int) -> None:
-        mark = self._storage.snapshots.newest()
-        peer = self._peers.get(to)
-        done = False
-        if mark is not None and peer is not None:
-            try:
-                stub = await asyncio.wait_for(peer.stub(), self._timeout_s)
-                async for index in stub.install(self.name, term, mark, self._snapshots.read(mark)):
-                    done = index == mark.index
-            except (OnerackError, OSError, TimeoutError) as error:
-                log.info("%s: the snapshot for %s did not arrive: %s", self.name, to, error)
-        self._drive.step(SnapshotSent(to, 0 if mark is None else mark.index, done))
-
-    async def install(self, sender: NodeId, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> None:
-        await self._snapshots.receive(mark, pieces)
-        self._drive.step(SnapshotArrived(term, mark), sender)
-
-    def _restore(self, mark: SnapshotMark) -> None:
-        self._snapshots.restore(mark)
-        self.applied, self._applied_term = mark.index, mark.term
-        self._bytes_since_snapshot = 0
-        self._intake.reads.applied(self.applied)
 
     # ------------------------------------------------------------------------------------------------ time
 
     def _look_through(self) -> None:
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(_LOOK_S, self._look_through)
+        if self._ended.is_set():
+            return
+        now = loop.time()
         self._orders.expire(now)
         if self._intake.expire(now):
             self._drive.turn_soon()
-        self._note_role()
-        self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_through)
+        self._drive.try_disk_again()
+        self._step_aside_if_full()
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    def _step_aside_if_full(self) -> None:
+        """A leader that takes no commands is in the way of one that could. Once: all disks may be full."""
+        if self.storage_full is None or not self.is_leader:
+            self._has_stepped_aside &= self.storage_full is not None
+        elif not self._drive.has_room and not self._has_stepped_aside:
+            self._has_stepped_aside = True
+            log.warning("%s steps aside: %s", self.name, self.storage_full)
+            self._orders.step_aside()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # In a context of its own: what is done here for many must not end with the deadline of whoever came first.
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._work_ended)
+        return task
+
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, StorageFull):
+            log.warning("%s: %s", self.name, error)
+        elif error is not None:
+            self._halt(error)

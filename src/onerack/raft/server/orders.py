@@ -3,10 +3,11 @@
     learner, voter, witness, remove     another configuration, by joint consensus
     transfer                            another leader
 
-The idea: an order is given to any node, passed on to the leader, and waited for until it has been carried out: a change
-of the configuration until the joint phase is over, a transfer until somebody leads in a later term.
+The idea: an order is given to any node, passed on to the leader, and waited for there until it has been carried out: a
+change until the configuration that was wanted is committed and applied, a transfer until somebody leads a later term.
 
-The rule: one that could not be carried out says why; one that is not done in time may still be.
+The rule: one that could not be carried out says why; one that is not done in time may still be. What lies in the log
+is known by term and index, for another leader's entry may have taken its place.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any, Final
 
 import msgspec
 
+from onerack import rpc
 from onerack.errors import ApplicationError, CallError, NotExecuted, Unknown, UsageError
 from onerack.raft.core import RaftCore
-from onerack.raft.messages import NOBODY, Change, Configuration, Transfer
+from onerack.raft.messages import NOBODY, Change, Configuration, Entry, Transfer
 from onerack.raft.server.peers import RaftPeer
 from onerack.runtime.seam import NodeId
 
@@ -28,11 +30,15 @@ WANTED: Final = ("learner", "voter", "witness", "remove", "transfer")
 
 class _Order(msgspec.Struct, eq=False):
     future: asyncio.Future[None]
-    is_transfer: bool
+    heir: NodeId
+    """Of a transfer; empty: a change."""
     term: int
+    """In which it was given."""
     overdue_at: float
     index: int = -1
     """Where the change is in the log; -1: nowhere yet."""
+    is_sure: bool = False
+    """The change at `index` is committed."""
 
 
 class Orders:
@@ -53,73 +59,109 @@ class Orders:
         self._open: dict[int, _Order] = {}
 
     async def carry_out(self, order: str, node: NodeId) -> None:
-        if order not in WANTED:
-            raise UsageError(f"{order!r} is no order; there are {', '.join(WANTED)}")
+        _require_order(order, node)
         if self._core.role == "leader":
-            await self._carry_out_here(order, node)
+            await self.carry_out_here(order, node)
             return
         leader, stub = await self._leader_stub()
         if stub is None:
-            raise NotExecuted("nobody leads now" if leader == NOBODY else "not taken", cause="no_leader")
+            words = "nobody leads now" if leader == NOBODY else f"{leader} cannot be reached"
+            raise NotExecuted(words, cause="no_leader")
         try:
-            await stub.manage(order, node)
-        except ApplicationError as error:  # The leader's own words.
-            raise NotExecuted(str(error), cause=error.cause) from error
+            with rpc.options(deadline=self._timeout_s):
+                await stub.manage(order, node)
+        except ApplicationError as error:
+            raise _error_there(leader, error) from error
 
-    async def _carry_out_here(self, order: str, node: NodeId) -> None:
+    async def carry_out_here(self, order: str, node: NodeId) -> None:
+        """Never passed on: two nodes that each believe that the other one leads would do so for ever."""
+        _require_order(order, node)
+        if self._core.role != "leader":
+            raise NotExecuted(f"{self._core.node} does not lead", cause="not_leader")
+        is_transfer = order == "transfer"
+        if order == "remove" and node not in self._core.configuration.members:
+            raise NotExecuted(f"there is no member {node!r} to remove", cause="invalid")
+        wanted = changed(self._core.configuration, order, node)
         loop = asyncio.get_running_loop()
         self._number -= 1
         waiting = self._open[self._number] = _Order(
-            loop.create_future(), order == "transfer", self._core.term, loop.time() + self._timeout_s
+            loop.create_future(), node if is_transfer else NOBODY, self._core.term, loop.time() + self._timeout_s
         )
-        if order == "transfer":
-            self._step(Transfer(self._number, node))
-        else:
-            self._step(Change(self._number, changed(self._core.configuration, order, node)))
+        self._step(Transfer(self._number, node) if is_transfer else Change(self._number, wanted))
         await waiting.future
+
+    def step_aside(self) -> None:
+        """Has the best of the others lead, if one can. Nobody waits for it."""
+        core = self._core
+        configuration = core.configuration
+        heirs = sorted(({*configuration.voters} - {*configuration.witnesses}) & {*core.progress})
+        if heirs:
+            self._number -= 1
+            self._step(Transfer(self._number, max(heirs, key=lambda heir: core.progress[heir].match)))
 
     # ------------------------------------------------------------------------------------------------ what becomes
 
-    def placed(self, number: int, index: int) -> None:
+    def placed(self, number: int, term: int, index: int) -> None:
         order = self._open.get(number)
         if order is not None:
-            order.index = index
+            order.term, order.index = term, index
 
     def refused(self, number: int, cause: str) -> None:
-        order = self._open.pop(number, None)
-        if order is not None:
-            _end(order, NotExecuted(f"the leader refused: {cause}", cause=cause))
+        self._end(number, NotExecuted(f"the leader refused: {cause}", cause=cause))
 
-    def applied(self, index: int) -> None:
-        """Some more was applied: which orders are done?"""
-        if self._open and not self._core.configuration.is_joint:
-            for number, order in list(self._open.items()):
-                if not order.is_transfer and 0 <= order.index <= index:
-                    del self._open[number]
-                    _end(order, None)
+    def applied(self, entry: Entry) -> None:
+        """This entry stands. Whoever waits for another one at its place waits in vain."""
+        for number, order in list(self._open.items()):
+            if not order.heir and order.index == entry.index:
+                order.is_sure = entry.term == order.term
+                if not order.is_sure:
+                    self._end(number, NotExecuted("another leader's entry took its place", cause="leader_changed"))
+            if order.is_sure and not self._core.configuration_at(entry.index).is_joint:
+                self._end(number, None)
+
+    def role_changed(self) -> None:
+        """Somebody else may lead now: whoever was to be handed the leadership, or not."""
+        core = self._core
+        for number, order in list(self._open.items()):
+            if order.heir and core.term > order.term and core.leader != NOBODY:
+                words = f"{core.leader} leads, and not {order.heir}"
+                self._end(number, None if core.leader == order.heir else NotExecuted(words, cause="leader_changed"))
 
     def expire(self, now: float) -> None:
-        """Looks for transfers that are done, and for orders that are late."""
         for number, order in list(self._open.items()):
-            is_done = order.is_transfer and self._core.term > order.term and self._core.leader != NOBODY
-            if is_done or order.overdue_at <= now:
-                del self._open[number]
-                late = Unknown(f"not done within {self._timeout_s:g} s", cause="timeout")
-                _end(order, None if is_done else late)
+            if order.overdue_at <= now:
+                self._end(number, Unknown(f"not done within {self._timeout_s:g} s", cause="timeout"))
 
     def fail(self, words: str) -> None:
-        for order in self._open.values():
-            _end(order, Unknown(words, cause="stopping"))
-        self._open.clear()
+        for number in list(self._open):
+            self._end(number, Unknown(words, cause="stopping"))
+
+    def _end(self, number: int, error: CallError | None) -> None:
+        order = self._open.pop(number, None)
+        if order is None or order.future.done():
+            return
+        if error is None:
+            order.future.set_result(None)
+        else:
+            order.future.set_exception(error)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._open
 
 
-def _end(order: _Order, error: CallError | None) -> None:
-    if order.future.done():
-        return
-    if error is None:
-        order.future.set_result(None)
-    else:
-        order.future.set_exception(error)
+def _require_order(order: str, node: NodeId) -> None:
+    if order not in WANTED:
+        raise UsageError(f"{order!r} is no order; there are {', '.join(WANTED)}")
+    if not node:
+        raise UsageError(f"{order} whom?")
+
+
+def _error_there(leader: NodeId, error: ApplicationError) -> CallError:
+    """The leader's own error, with its own certainty."""
+    if error.type == UsageError.__name__ or error.type == NotExecuted.__name__:
+        return NotExecuted(f"{leader}: {error}", cause=error.cause)
+    return Unknown(f"{leader}: {error}", cause=error.cause)
 
 
 def changed(now: Configuration, order: str, node: NodeId) -> Configuration:

@@ -11,17 +11,16 @@ is lost is lost, for the core repeats what matters.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from typing import Final, Protocol
 
 import msgspec
 
 from onerack import rpc
-from onerack.config import RaftConfig
-from onerack.errors import OnerackError
+from onerack.errors import OnerackError, UsageError
 from onerack.raft.messages import PeerMessage, SnapshotMark
 from onerack.runtime.seam import NodeId
 
@@ -88,10 +87,12 @@ class Peer:
         self._insecure = insecure
         self._client: rpc.Client[RaftPeer] | None = None
         self._ready = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._connect(), name=f"raft peer {name}")
+        self._task = asyncio.get_running_loop().create_task(
+            self._connect(), name=f"raft peer {name}", context=Context()
+        )
 
     async def _connect(self) -> None:
-        pause_s = _PAUSE_S_MIN
+        pause_s, said = _PAUSE_S_MIN, ""
         while self._client is None:
             try:
                 self._client = await rpc.connect(
@@ -99,7 +100,10 @@ class Peer:
                     connect_timeout=_PAUSE_S_MAX,
                 )  # fmt: skip
             except (OnerackError, OSError) as error:
-                log.debug("%s at %s: %s", self.name, self.address, error)
+                if str(error) != said:  # Once: it may be down for days.
+                    said = str(error)
+                    level = logging.WARNING if isinstance(error, UsageError) else logging.INFO
+                    log.log(level, "%s at %s cannot be reached yet: %s", self.name, self.address, error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
         self._ready.set()
@@ -131,7 +135,7 @@ class Peers:
 
     def __init__(
         self, own: NodeId, address_of: Callable[[NodeId], str | None], *, cluster: str, tls: ssl.SSLContext | None,
-        insecure: bool, config: RaftConfig,
+        insecure: bool,
     ) -> None:  # fmt: skip
         """`address_of`: where a node is, as far as this one knows."""
         self._own = own
@@ -141,11 +145,10 @@ class Peers:
         self._insecure = insecure
         self._peers: dict[NodeId, Peer] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self.config = config
 
     def get(self, name: NodeId) -> Peer | None:
-        """None: nobody knows where it is. A peer that has moved is reached anew."""
-        address = self._address_of(name)
+        """None: nobody knows where it is, or it is this node. A peer that has moved is reached anew."""
+        address = None if name == self._own else self._address_of(name)
         peer = self._peers.get(name)
         if peer is not None and peer.address != address:
             self._drop(name)
@@ -155,10 +158,6 @@ class Peers:
                 name, address, cluster=self._cluster, tls=self._tls, insecure=self._insecure
             )
         return peer
-
-    def is_up(self, name: NodeId) -> bool:
-        peer = self._peers.get(name)
-        return peer is not None and peer.is_up
 
     def keep_only(self, names: set[NodeId]) -> None:
         """Who is no member any more is not reached any more."""
@@ -173,5 +172,4 @@ class Peers:
     async def close(self) -> None:
         for name in list(self._peers):
             self._drop(name)
-        with contextlib.suppress(Exception):
-            await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing, return_exceptions=True)

@@ -12,6 +12,7 @@ was not executed and never will be. One that was sent and of which nothing was h
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -21,6 +22,9 @@ from onerack.errors import CallError, NotExecuted, Unknown
 from onerack.raft.commands import commands_of, pack_command
 
 _COUNTER_BITS: Final = 32
+_COUNTER_MASK: Final = (1 << _COUNTER_BITS) - 1
+_GRAIN_S: Final = 0.05
+"""Commands that come within so long share one deadline, the last one's."""
 
 Done = Callable[[Any], None]
 """Gets the machine's result, or a CallError. Must not raise."""
@@ -37,10 +41,10 @@ class Proposals:
         self.gathered_bytes = 0
         self._gathered_tags: list[int] = []
         self.waiting: dict[int, Done] = {}
-        self._overdue: deque[tuple[float, int]] = deque()
-        """When to give up on all tags up to this one, in order."""
-        self._placed: deque[tuple[int, int, list[int]]] = deque()
-        """Term, index and tags of what this node's leader has taken, by index."""
+        """By tag, in the order of the tags."""
+        self._overdue: deque[_Deadline] = deque()
+        self._placed: list[tuple[int, int, list[int]]] = []
+        """Index, term and tags of what a leader has taken; a heap, for a later leader may have given a lower index."""
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -48,15 +52,17 @@ class Proposals:
     def add(self, mount: int, body: bytes, done: Done, now: float) -> None:
         """One more command for the next entry."""
         self._count += 1
-        tag = self._life | self._count & 0xFFFFFFFF
+        tag = self._life | self._count & _COUNTER_MASK
         command = pack_command(mount, tag, body)
         self.gathered.append(command)
         self.gathered_bytes += len(command)
         self._gathered_tags.append(tag)
         self.waiting[tag] = done
-        overdue_at = now + self._timeout_s
-        if not self._overdue or self._overdue[-1][0] < overdue_at - 0.05:
-            self._overdue.append((overdue_at, self._count))
+        overdue = self._overdue
+        if overdue and now < overdue[-1].began_at + _GRAIN_S:
+            overdue[-1].overdue_at, overdue[-1].last_tag = now + self._timeout_s, tag
+        else:
+            overdue.append(_Deadline(now, now + self._timeout_s, tag))
 
     def take(self, bytes_max: int) -> tuple[bytes, list[int]]:
         """The payload of the next entry, and its tags: everything gathered, or as much as fits."""
@@ -86,15 +92,21 @@ class Proposals:
 
     def placed(self, term: int, index: int, tags: list[int]) -> None:
         """The leader of this term has appended them there."""
-        self._placed.append((term, index, tags))
+        heapq.heappush(self._placed, (index, term, tags))
 
     def committed(self, term: int, index: int) -> None:
         """This entry stands: whoever was at this index in another term is out, for ever. Call it after `apply`."""
         placed = self._placed
-        while placed and placed[0][1] <= index:
-            placed_term, placed_index, tags = placed.popleft()
+        while placed and placed[0][0] <= index:
+            placed_index, placed_term, tags = heapq.heappop(placed)
             if placed_index == index and placed_term != term:
                 self.fail(tags, NotExecuted("another leader's entry took its place", cause="leader_changed"))
+
+    def skipped(self, index: int) -> None:
+        """A snapshot stands for everything up to here: what was placed there may be in it, and nobody will tell."""
+        while self._placed and self._placed[0][0] <= index:
+            _, _, tags = heapq.heappop(self._placed)
+            self.fail(tags, Unknown("this node was sent the state instead of the commands", cause="snapshot"))
 
     def fail(self, tags: list[int], error: CallError) -> None:
         for tag in tags:
@@ -110,26 +122,44 @@ class Proposals:
 
     def expire(self, now: float) -> None:
         """Gives up on what is overdue. Never sent: definite; else unknown."""
-        if not self._overdue or self._overdue[0][0] > now:
+        last_tag = None
+        while self._overdue and self._overdue[0].overdue_at <= now:
+            last_tag = self._overdue.popleft().last_tag
+        if last_tag is None:
             return
-        last = 0
-        while self._overdue and self._overdue[0][0] <= now:
-            last = self._overdue.popleft()[1]
-        late = [tag for tag in self.waiting if tag & 0xFFFFFFFF <= last]
-        unsent = set(self._gathered_tags)
-        self._drop_gathered({tag for tag in late if tag in unsent})
+        late = self._up_to(last_tag)
+        unsent = set(self._gathered_tags).intersection(late)
+        self._drop_gathered(unsent)
         for tag in late:
-            self.waiting.pop(tag)(_overdue_error(tag in unsent, self._timeout_s))
+            self.fail([tag], _overdue_error(tag in unsent, self._timeout_s))
+
+    def _up_to(self, last_tag: int) -> list[int]:
+        """Those who wait, from the oldest to this one. The counter may have begun anew in between."""
+        late = []
+        for tag in self.waiting:
+            if (last_tag - tag) & _COUNTER_MASK > _COUNTER_MASK >> 1:
+                break
+            late.append(tag)
+        return late
 
     def _drop_gathered(self, tags: set[int]) -> None:
+        if not tags:
+            return
         kept = [pair for pair in zip(self.gathered, self._gathered_tags, strict=True) if pair[1] not in tags]
         self.gathered = [command for command, _ in kept]
         self._gathered_tags = [tag for _, tag in kept]
         self.gathered_bytes = sum(map(len, self.gathered))
 
-    @property
-    def overdue_at(self) -> float | None:
-        return self._overdue[0][0] if self._overdue else None
+
+class _Deadline:
+    """When to give up on all tags up to one of them."""
+
+    __slots__ = ("began_at", "last_tag", "overdue_at")
+
+    def __init__(self, began_at: float, overdue_at: float, last_tag: int) -> None:
+        self.began_at = began_at
+        self.overdue_at = overdue_at
+        self.last_tag = last_tag
 
 
 def _overdue_error(never_sent: bool, timeout_s: float) -> CallError:

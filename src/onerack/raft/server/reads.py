@@ -1,11 +1,15 @@
 """Reads: those who wait until this node knows enough to answer.
 
+    gathered    came since the last question
+    asked       the core looks for the index that was committed when they were asked for
+    ready       the index is known, and not yet applied here
+
 The idea: a linearizable read needs no place in the log, only proof that this node has applied everything that was
 committed when the read came. All reads of one turn share one question, and the core lets all questions of one moment
 share one round of heartbeats.
 
-The rule: a read that was asked about again may get either answer, for it has no effect; one that gets none in time was
-not executed.
+The rule: a question that was asked again may get either answer, for it has no effect; a read that is not answered in
+time, wherever it waits, was not executed.
 
 Source: Ongaro's dissertation, 2014, section 6.4.
 """
@@ -29,12 +33,12 @@ _FIRST: Final = 1 << 48
 Done = Callable[[NotExecuted | None], None]
 
 
-class Question(msgspec.Struct):
-    """One number, and who waits for it."""
+class Question(msgspec.Struct, eq=False):
+    """What many readers ask together."""
 
     waiting: list[Done]
-    asked_at: float
     overdue_at: float
+    asked_at: float = 0.0
 
 
 class Reads:
@@ -43,51 +47,55 @@ class Reads:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._number = _FIRST
-        self._gathered: list[Done] = []
+        self._gathered: list[Question] = []
+        """To be asked, the oldest first. New readers join the last one, if it was never asked."""
         self._asked: dict[int, Question] = {}
-        self._ready: list[tuple[int, int, list[Done]]] = []
-        """Index to be applied, number, and who waits for it; a heap."""
-        self._again: list[Question] = []
+        self._ready: list[tuple[int, int, Question]] = []
+        """Index to be applied and number; a heap."""
 
-    def add(self, done: Done) -> None:
-        self._gathered.append(done)
+    def add(self, done: Done, now: float) -> None:
+        gathered = self._gathered
+        if gathered and not gathered[-1].asked_at and now < gathered[-1].overdue_at - self._timeout_s + ASK_AGAIN_S:
+            gathered[-1].waiting.append(done)
+        else:
+            gathered.append(Question([done], now + self._timeout_s))
 
     @property
     def is_empty(self) -> bool:
-        return not (self._gathered or self._asked or self._ready or self._again)
+        return not (self._gathered or self._asked or self._ready)
+
+    @property
+    def has_questions(self) -> bool:
+        return bool(self._gathered)
 
     def ask(self, now: float) -> list[int]:
         """The numbers to step as Read, now that somebody leads."""
-        numbers = []
-        questions, self._again = self._again, []
-        if self._gathered:
-            questions.append(Question(self._gathered, now, now + self._timeout_s))
-            self._gathered = []
+        questions, self._gathered = self._gathered, []
         for question in questions:
             question.asked_at = now
             self._number += 1
             self._asked[self._number] = question
-            numbers.append(self._number)
-        return numbers
-
-    @property
-    def has_questions(self) -> bool:
-        return bool(self._gathered or self._again)
+        return list(range(self._number - len(questions) + 1, self._number + 1))
 
     def ready(self, number: int, index: int, applied: int) -> None:
         question = self._asked.pop(number, None)
         if question is None:
             return  # It was asked again meanwhile.
         if index <= applied:
-            _tell(question.waiting, None)
+            _tell(question, None)
         else:
-            heapq.heappush(self._ready, (index, number, question.waiting))
+            heapq.heappush(self._ready, (index, number, question))
 
     def refused(self, number: int) -> None:
         """Not now. It is asked again by the next `ask`."""
         question = self._asked.pop(number, None)
         if question is not None:
-            self._again.append(question)
+            self._gathered.insert(0, question)
+
+    def refused_for_good(self, number: int, error: NotExecuted) -> None:
+        question = self._asked.pop(number, None)
+        if question is not None:
+            _tell(question, error)
 
     def applied(self, index: int) -> None:
         while self._ready and self._ready[0][0] <= index:
@@ -98,24 +106,24 @@ class Reads:
         for number, question in list(self._asked.items()):
             if question.asked_at + ASK_AGAIN_S <= now:
                 self.refused(number)
-        kept: list[Question] = []
-        late: list[Question] = []
-        for question in self._again:
-            (late if question.overdue_at <= now else kept).append(question)
-        self._again = kept
+        late = [question for question in self._gathered if question.overdue_at <= now]
+        late += [question for _, _, question in self._ready if question.overdue_at <= now]
+        if late:
+            self._gathered = [question for question in self._gathered if question.overdue_at > now]
+            self._ready = [each for each in self._ready if each[2].overdue_at > now]
+            heapq.heapify(self._ready)
         for question in late:
-            _tell(question.waiting, NotExecuted(f"no leader answered within {self._timeout_s:g} s", cause="no_leader"))
+            _tell(question, NotExecuted(f"no leader answered within {self._timeout_s:g} s", cause="no_leader"))
 
     def fail(self, error: NotExecuted) -> None:
         """The node ends."""
-        everybody = [self._gathered, *(q.waiting for q in (*self._asked.values(), *self._again))]
-        everybody += [waiting for _, _, waiting in self._ready]
-        self._gathered, self._again, self._ready = [], [], []
+        everybody = [*self._gathered, *self._asked.values(), *(question for _, _, question in self._ready)]
+        self._gathered, self._ready = [], []
         self._asked.clear()
-        for waiting in everybody:
-            _tell(waiting, error)
+        for question in everybody:
+            _tell(question, error)
 
 
-def _tell(waiting: list[Done], error: NotExecuted | None) -> None:
-    for done in waiting:
+def _tell(question: Question, error: NotExecuted | None) -> None:
+    for done in question.waiting:
         done(error)

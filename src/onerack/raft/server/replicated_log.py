@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from onerack.errors import CallError, UsageError, check
+from onerack.errors import CallError, NotExecuted, Unknown, UsageError, check
 from onerack.raft.commands import CALLS
 from onerack.raft.machine import StateMachine
 from onerack.raft.server.node import RaftNode
@@ -29,6 +29,8 @@ from onerack.runtime.seam import NodeId
 
 _INDEX_BYTES: Final = 8
 _PIECE_BYTES: Final = 1 << 20
+_PASSING: Final = frozenset({"no_leader", "not_leader", "leader_changed", "not_ready", "transferring"})
+"""Why a command was not executed, where the same one may be in a moment: the client's next attempt will tell."""
 
 
 class ReplicatedLog:
@@ -61,12 +63,29 @@ class ReplicatedLog:
     def propose(self, command: bytes) -> None:
         if len(command) > self.node.command_bytes_max:
             raise UsageError(f"a command of {len(command)} bytes; at most {self.node.command_bytes_max} are taken")
+        refusal = self.node.refusal(len(command))
+        if refusal is not None:
+            raise NotExecuted(str(refusal), cause=self._cause_of(refusal))
         self.node.propose(CALLS, command, partial(self._heard, command))
 
     def _heard(self, command: bytes, result: Any) -> None:
-        if isinstance(result, CallError):
-            assert self._calls.machine is not None
-            self._calls.machine.dropped(command, result)
+        if isinstance(result, NotExecuted):
+            self._bound.dropped(command, NotExecuted(str(result), cause=self._cause_of(result)))
+        elif isinstance(result, CallError):
+            self._bound.dropped(command, Unknown(str(result), cause=self._cause_of(result)))
+
+    @property
+    def _bound(self) -> Machine:
+        assert self._calls.machine is not None
+        return self._calls.machine
+
+    def _cause_of(self, error: CallError) -> str:
+        """In the server's words: `storage` is for ever, and its clients go elsewhere; the rest will pass."""
+        if self.node.has_halted:
+            return "storage"
+        if isinstance(error, NotExecuted) and error.cause in _PASSING:
+            return "overloaded"
+        return error.cause
 
     async def close(self) -> None:
         await self.node.close()
