@@ -263,4 +263,4 @@ async def stand(limits: Limits | None = None, config: KvConfig | None = None) ->
         await listener.close()
 
 
-QUICK = Limits(tick_s=0.02, linger_s=0.1)
+QUICK = Limits(tick_s=0.02, linger_s=0.2)

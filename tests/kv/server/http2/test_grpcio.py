@@ -195,7 +195,7 @@ def test_a_server_that_closes_is_left_without_an_error() -> None:
             asked = asyncio.ensure_future(channel.unary_unary("/t/Later")(b""))
             await server.until(lambda: len(server.methods.calls) == 1)
             closing = asyncio.get_running_loop().create_task(server.listener.close(20))
-            await asyncio.sleep(0.05)
+            await server.until(lambda: all(one.is_draining for one in server.listener.connections))
             server.methods.calls[0].reply(b"done")
             assert await asked == b"done"
             await closing

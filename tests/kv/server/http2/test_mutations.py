@@ -258,3 +258,19 @@ def test_an_honest_client_is_served_beside_damaged_ones_on_sockets(seed: int) ->
             await server.until(lambda: not server.listener.connections)
 
     run(main())
+
+
+def test_a_process_that_stood_still_asks_before_it_drops_anybody() -> None:
+    async def main() -> None:
+        table = Table(random.Random(1))
+        connection, wire = table.connection()
+        feed(connection, HELLO)
+        now = asyncio.get_running_loop().time()
+        aborted: list[bool] = []
+        for later in (0, 3600, 3600 + LIMITS.keepalive_timeout_s, 3601 + LIMITS.keepalive_timeout_s):
+            connection.tick(now + later)
+            aborted.append(wire.is_aborted)
+        assert aborted == [False, False, False, True]
+        connection.ended(None)
+
+    run(main())

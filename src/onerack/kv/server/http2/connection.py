@@ -79,8 +79,8 @@ class Connection(Receiving):
         now = self.loop.time()
         self._born_at = self._heard_at = self._grown_at = self._ticked_at = now
         self._has_heard = False
-        self._is_asked = False
-        """A keepalive PING is on its way."""
+        self._asked_at: float | None = None
+        """When the keepalive PING left that is on its way."""
         self._linger_until = 0.0
 
     def start(self) -> None:
@@ -213,35 +213,39 @@ class Connection(Receiving):
 
     def tick(self, now: float) -> None:
         """From the listener, a few times a second."""
-        limits = self.limits
         if not self.is_open:
             if now >= self._linger_until:
                 self.wire.abort()
             return
         self._forgive(now)
-        if self._has_heard:
-            self._has_heard, self._is_asked, self._heard_at = False, False, now
-        if self.has_grown or not self.unfinished_bytes:
-            self.has_grown, self._grown_at = False, now
-        if self.timed:
-            for expires_at, stream in list(self.timed.values()):
-                if expires_at <= now and stream.is_live:
-                    self.timed.pop(stream.id, None)
-                    stream.expired()
-        if self._is_shy and now - self._born_at > limits.preface_timeout_s:
-            self.fail(PROTOCOL_ERROR, f"no preface within {limits.preface_timeout_s:g} s")
-        elif now - self._grown_at > limits.stall_timeout_s:
-            self.fail(ENHANCE_YOUR_CALM, f"a request has not gone on for {limits.stall_timeout_s:g} s")
-        elif now - self._heard_at > limits.keepalive_s + limits.keepalive_timeout_s:
-            self._close()
-            self.wire.abort()
-        elif now - self._heard_at > limits.keepalive_s and not self._is_asked:
-            self._is_asked = True
-            self.put(frames.frame(PING, 0, 0, b"are you?"))
+        for expires_at, stream in list(self.timed.values()):
+            if expires_at <= now and stream.is_live:
+                self.timed.pop(stream.id, None)
+                stream.expired()
+        self._look_for_silence(now)
         if self.is_draining and self.may_open and now >= self._linger_until:
             self.name_last()  # A peer that does not answer PING has had its time.
         self.end_stalled(now)
         self.flush()
+
+    def _look_for_silence(self, now: float) -> None:
+        limits = self.limits
+        if self._has_heard:
+            self._has_heard, self._asked_at, self._heard_at = False, None, now
+        if self.has_grown or not self.unfinished_bytes:
+            self.has_grown, self._grown_at = False, now
+        if self._is_shy and now - self._born_at > limits.preface_timeout_s:
+            self.fail(PROTOCOL_ERROR, f"no preface within {limits.preface_timeout_s:g} s")
+        elif now - self._grown_at > limits.stall_timeout_s:
+            self.fail(ENHANCE_YOUR_CALM, f"a request has not gone on for {limits.stall_timeout_s:g} s")
+        elif self._asked_at is not None:
+            # Counted from the question: if this process has stood still, it has not heard anybody.
+            if now - self._asked_at > limits.keepalive_timeout_s:
+                self._close()
+                self.wire.abort()
+        elif now - self._heard_at > limits.keepalive_s:
+            self._asked_at = now
+            self.put(frames.frame(PING, 0, 0, b"are you?"))
 
     def _forgive(self, now: float) -> None:
         passed, self._ticked_at = now - self._ticked_at, now
