@@ -48,7 +48,7 @@ class Client(Generic[Service]):
         """Sends a request that is not answered: for messages of a protocol that has answers of its own.
 
         It arrives once or not at all. While there is no connection it does nothing: sent later, it may be wrong.
-        Raises: UsageError: there is no such method, it has a stream, or promises more. TypeError: the arguments do not fit.
+        Raises: UsageError: there is no such method, it has a stream, or promises more. TypeError: wrong arguments.
         """
         called = self._interface.methods.get(method)
         if called is None or called.stream_parameter or called.result_is_stream:

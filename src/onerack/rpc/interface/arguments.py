@@ -62,7 +62,7 @@ def call_of(signature: Signature, struct: type[msgspec.Struct]) -> Callable[...,
     It raises: TypeError: the method cannot be called so. UsageError: an attachment has no bytes, a stream no items.
     """
     if signature.parameter("attachment") or signature.parameter("stream"):
-        return partial(_taken_apart, signature, struct)
+        return _taker(signature, struct)
 
     def plain(*args: Any, **kwargs: Any) -> Given:
         try:
@@ -74,14 +74,21 @@ def call_of(signature: Signature, struct: type[msgspec.Struct]) -> Callable[...,
     return plain
 
 
-def _taken_apart(signature: Signature, struct: type[msgspec.Struct], /, *args: Any, **kwargs: Any) -> Given:
-    values = _bound(signature, args, kwargs)
-    view = items = None
-    if attachment := signature.parameter("attachment"):
-        view = view_of(values.pop(attachment.name, b""), signature.place(attachment.name))
-    if stream := signature.parameter("stream"):
-        items = _iterator(values.pop(stream.name), signature.place(stream.name))
-    return struct(**values), view, items
+def _taker(signature: Signature, struct: type[msgspec.Struct]) -> Callable[..., Given]:
+    names = tuple(signature.python.parameters)
+    attachment, stream = signature.parameter("attachment"), signature.parameter("stream")
+
+    def taken_apart(*args: Any, **kwargs: Any) -> Given:
+        all_by_place = len(args) == len(names) and not kwargs
+        values = dict(zip(names, args, strict=True)) if all_by_place else _bound(signature, args, kwargs)
+        view = items = None
+        if attachment:
+            view = view_of(values.pop(attachment.name, b""), signature.place(attachment.name))
+        if stream:
+            items = _iterator(values.pop(stream.name), signature.place(stream.name))
+        return struct(**values), view, items
+
+    return taken_apart
 
 
 def _bound(signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
