@@ -10,13 +10,14 @@ Source: the Lease service of etcd v3.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from onerack.errors import CallError
+from onerack.errors import OnerackError
 from onerack.kv.core import Kind, KvError, wire
 from onerack.kv.core.errors import MALFORMED, STOPPED, Refused
 from onerack.kv.core.lease_desk import GONE
@@ -24,6 +25,8 @@ from onerack.kv.messages import LIBRARY
 from onerack.kv.server.desk import Desk
 from onerack.kv.server.grpc import Call, Stream, Unary
 from onerack.kv.server.outcomes import granted, refusal_of
+
+log = logging.getLogger(__name__)
 
 _KEEP_ALIVE: Final = LIBRARY["LeaseKeepAliveRequest"]
 _TIME_TO_LIVE: Final = LIBRARY["LeaseTimeToLiveRequest"]
@@ -110,7 +113,9 @@ class LeaseService:
     async def _renew_some(self, renewals: dict[int, list[_KeepAlive]]) -> None:
         try:
             seconds = await self.desk.door.renew(list(renewals))
-        except CallError as error:
+        except Exception as error:
+            if not isinstance(error, OnerackError):
+                log.exception("leases were not renewed")
             for streams in renewals.values():
                 for stream in streams:
                     stream.end(refusal_of(error))
