@@ -16,7 +16,7 @@ from onerack.config import KvConfig
 from onerack.kv import messages
 from onerack.kv.core import Kind, KvError, KvMachine, encode_command
 from onerack.kv.core.errors import Refused
-from onerack.kv.core.txn import check_txn
+from onerack.kv.core.txn import check_txn, plan_of
 from onerack.kv.core.watch import WatchHub
 from onerack.kv.invariants import check_state, check_step, moment_of
 from onerack.kv.messages import Event
@@ -138,7 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         def expected() -> Any:
             try:
-                check_txn(request, 128)  # That no key is put twice is the affair of other tests.
+                check_txn(plan_of(request), 128)  # That no key is put twice is the affair of other tests.
             except Refused as refused:
                 raise Failed(refused.error) from refused
             return self.model.txn(request)

@@ -42,4 +42,4 @@ def test_everybody_is_found_whose_range_holds_the_key(steps: list[tuple[tuple[by
     for who, asked in list(known.items()):
         interest.remove(who, *asked)
     assert not interest
-    assert len(interest._segments) == 1, "what nobody needs is joined again"
+    assert len(interest._segments) == len(interest._begins) == 1, "what nobody needs is joined again"

@@ -13,7 +13,14 @@ from onerack.kv.messages import LIBRARY, Event, KeyValue, PutRequest, RangeReque
 numbers = st.one_of(st.integers(1, 300), st.integers(1, 2**63 - 1))
 texts = st.one_of(st.binary(min_size=1, max_size=5), st.binary(min_size=120, max_size=300))
 leases = st.one_of(st.just(0), st.integers(-(2**63), 2**63 - 1))
-versions = st.builds(Version, texts, st.one_of(st.just(b""), texts), numbers, numbers, numbers, leases)
+
+
+def a_version(key: bytes, value: bytes, create: int, mod: int, version: int, lease: int) -> Version:
+    """A first version is as old as its key."""
+    return Version(key, value, create, create if version == 1 else mod, version, lease)
+
+
+versions = st.builds(a_version, texts, st.one_of(st.just(b""), texts), numbers, numbers, numbers, leases)
 many = settings(max_examples=150, deadline=None)
 
 

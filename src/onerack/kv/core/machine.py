@@ -36,7 +36,7 @@ from onerack.kv.core.leases import Leases
 from onerack.kv.core.management import Management
 from onerack.kv.core.operations import Operations, bytes_of_txn
 from onerack.kv.core.store import End, Store
-from onerack.kv.core.txn import is_read_only
+from onerack.kv.core.txn import is_read_only, plan_of
 from onerack.kv.core.version import VERSION_BYTES, Version
 from onerack.kv.messages import LIBRARY
 
@@ -203,7 +203,7 @@ class KvMachine:
     def is_read_only(request: bytes) -> bool:
         """Whether a TxnRequest need not enter the log. What is no request is for `txn` to refuse."""
         try:
-            return is_read_only(_TXN.FromString(request))
+            return is_read_only(plan_of(_TXN.FromString(request)))
         except DecodeError:
             return True
 
@@ -245,7 +245,7 @@ class KvMachine:
         if kind != Kind.TXN:
             return True
         try:
-            return bytes_of_txn(_TXN.FromString(request)) > 0
+            return bytes_of_txn(plan_of(_TXN.FromString(request))) > 0
         except DecodeError:
             return False
 

@@ -17,19 +17,27 @@ from onerack.kv.core import query, wire
 from onerack.kv.core.alarms import Alarms
 from onerack.kv.core.auth import Auth
 from onerack.kv.core.commands import Changes, Handler, Kind
-from onerack.kv.core.errors import KEY_NOT_FOUND, LEASE_NOT_FOUND, Refused
 from onerack.kv.core.leases import NO_LEASE, Leases
 from onerack.kv.core.query import check_range
 from onerack.kv.core.store import Store, end_of
 from onerack.kv.core.txn import (
+    DELETE,
+    PUT,
+    RANGE,
+    TXN,
+    Op,
+    Plan,
+    check_before,
     check_delete,
     check_delete_permitted,
+    check_lease,
     check_path,
     check_permitted,
     check_put,
     check_put_permitted,
     check_txn,
     paths,
+    plan_of,
 )
 from onerack.kv.core.version import VERSION_BYTES
 from onerack.kv.messages import LIBRARY
@@ -77,10 +85,8 @@ class Operations:
         check_put(request)
         check_put_permitted(self._auth, self._leases, user, request)
         self._alarms.check_room()
-        if request.lease and request.lease not in self._leases:
-            raise Refused(LEASE_NOT_FOUND)
-        if (request.ignore_value or request.ignore_lease) and self._store.now(request.key) is None:
-            raise Refused(KEY_NOT_FOUND)
+        check_lease(self._leases, request)
+        check_before(self._store, request)
         return self._put(request, b"", changes)
 
     def delete(self, user: str, request: Any, changes: Changes) -> bytes:
@@ -92,14 +98,20 @@ class Operations:
 
     def txn(self, user: str, request: Any, changes: Changes) -> bytes:
         """A TxnResponse without header. Raises: Refused."""
-        check_txn(request, self._config.txn_ops_max)
-        check_permitted(self._auth, self._leases, user, request)
-        if bytes_of_txn(request):
+        plan = plan_of(request)
+        check_txn(plan, self._config.txn_ops_max)
+        if self._auth.enabled:
+            check_permitted(self._auth, self._leases, user, plan)
+        if self._alarms.raised:
+            self._check_alarms(plan)
+        taken = paths(self._store, plan)
+        check_path(self._store, self._leases, plan, taken)
+        return self._txn(plan, b"", iter(taken), changes)
+
+    def _check_alarms(self, plan: Plan) -> None:
+        if bytes_of_txn(plan):
             self._alarms.check_room()
         self._alarms.check_serving()
-        taken = paths(self._store, request)
-        check_path(self._store, self._leases, request, taken)
-        return self._txn(request, b"", iter(taken), changes)
 
     def compact(self, user: str, request: Any, changes: Changes) -> bytes:
         """A CompactionResponse without header. Raises: Refused."""
@@ -149,24 +161,23 @@ class Operations:
             parts += [wire.field(_PREV_KVS, wire.key_value(before)) for before, _ in gone]
         return b"".join(parts)
 
-    def _txn(self, request: Any, header: bytes, path: Iterator[bool], changes: Changes) -> bytes:
+    def _txn(self, plan: Plan, header: bytes, path: Iterator[bool], changes: Changes) -> bytes:
         succeeded = next(path)
-        ops = request.success if succeeded else request.failure
-        answers = [wire.field(_RESPONSE, self._op(op, path, changes)) for op in ops]
+        ops = plan.success if succeeded else plan.failure
+        answers = [wire.field(_RESPONSE, self._op(kind, request, path, changes)) for kind, request in ops]
         return b"".join((header, b"\x10\x01" if succeeded else b"", *answers))
 
-    def _op(self, op: Any, path: Iterator[bool], changes: Changes) -> bytes:
-        kind = op.WhichOneof("request")
-        if kind == "request_range":
+    def _op(self, kind: str, request: Any, path: Iterator[bool], changes: Changes) -> bytes:
+        if kind == RANGE:
             revision = self._revision_with(changes)
-            return wire.field(_RANGE, self._range(op.request_range, wire.inner_header(revision), revision))
-        if kind == "request_put":
+            return wire.field(_RANGE, self._range(request, wire.inner_header(revision), revision))
+        if kind == PUT:
             header = wire.inner_header(self._store.revision + 1)
-            return wire.field(_PUT, self._put(op.request_put, header, changes))
-        if kind == "request_delete_range":
-            body = self._delete(op.request_delete_range, b"", changes)
+            return wire.field(_PUT, self._put(request, header, changes))
+        if kind == DELETE:
+            body = self._delete(request, b"", changes)
             return wire.field(_DELETE, wire.inner_header(self._revision_with(changes)) + body)
-        return wire.field(_TXN, self._txn(op.request_txn, wire.EMPTY_HEADER, path, changes))
+        return wire.field(_TXN, self._txn(request, wire.EMPTY_HEADER, path, changes))
 
 
 def bytes_of_put(request: Any) -> int:
@@ -174,17 +185,16 @@ def bytes_of_put(request: Any) -> int:
     return VERSION_BYTES + len(request.key) + len(request.value)
 
 
-def bytes_of_txn(request: Any) -> int:
-    """What a TxnRequest may add, by its greedier branch."""
-    return max(_bytes_of_ops(request.success), _bytes_of_ops(request.failure))
+def bytes_of_txn(plan: Plan) -> int:
+    """What a transaction may add, by its greedier branch."""
+    return max(_bytes_of_ops(plan.success), _bytes_of_ops(plan.failure))
 
 
-def _bytes_of_ops(ops: Any) -> int:
+def _bytes_of_ops(ops: list[Op]) -> int:
     total = 0
-    for op in ops:
-        kind = op.WhichOneof("request")
-        if kind == "request_put":
-            total += bytes_of_put(op.request_put)
-        elif kind == "request_txn":
-            total += bytes_of_txn(op.request_txn)
+    for kind, request in ops:
+        if kind == PUT:
+            total += bytes_of_put(request)
+        elif kind == TXN:
+            total += bytes_of_txn(request)
     return total

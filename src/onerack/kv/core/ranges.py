@@ -6,17 +6,16 @@
 
 The idea: a single key is found in a dictionary. Ranges cut the line of all keys into segments, and each segment knows
 its watchers, so that one bisection finds all that contain a key. To add a range cuts at most two segments, and adds
-to those between.
+to those between. Plain lists hold them: to make room in one costs less than a tree, up to a hundred thousand ranges.
 
 The rule: the answer comes in an order that only depends on the order in which watchers were added.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import Generic, TypeVar
-
-from sortedcontainers import SortedDict
 
 from onerack.kv.core.store import EVERYTHING, End
 
@@ -28,8 +27,10 @@ class Interest(Generic[_Who]):
 
     def __init__(self) -> None:
         self._exact: dict[bytes, dict[_Who, None]] = {}
-        self._segments: SortedDict = SortedDict({b"": {}})
-        """First key of a segment -> who is interested in it; the segment ends where the next one begins."""
+        self._begins: list[bytes] = [b""]
+        """First keys of the segments, in order; a segment ends where the next one begins."""
+        self._segments: list[dict[_Who, None]] = [{}]
+        """Who is interested in the segment of the same place."""
         self._ranges: dict[tuple[bytes, bytes], int] = {}
         """How many have asked for just this range."""
 
@@ -62,30 +63,30 @@ class Interest(Generic[_Who]):
             if end != EVERYTHING:
                 self._join(end)
 
-    def of(self, key: bytes) -> Iterator[_Who]:
+    def of(self, key: bytes) -> Iterable[_Who]:
         """Everybody who is interested in this key."""
-        exact = self._exact.get(key)
-        if exact:
-            yield from exact
-        if self._ranges:
-            yield from self._segments.peekitem(self._segments.bisect_right(key) - 1)[1]
+        exact = self._exact.get(key, ())
+        if not self._ranges:
+            return exact
+        segment = self._segments[bisect_right(self._begins, key) - 1]
+        return (*exact, *segment) if exact else segment
 
     def _between(self, key: bytes, end: bytes) -> list[dict[_Who, None]]:
         """The segments that together are the range, cut out where they were not."""
-        self._cut(key)
-        if end == EVERYTHING:
-            return [self._segments[begin] for begin in self._segments.irange(key)]
-        self._cut(end)
-        return [self._segments[begin] for begin in self._segments.irange(key, end, (True, False))]
+        first = self._cut(key)
+        last = len(self._begins) if end == EVERYTHING else self._cut(end)
+        return self._segments[first:last]
 
-    def _cut(self, key: bytes) -> None:
-        if key not in self._segments:
-            self._segments[key] = dict(self._segments.peekitem(self._segments.bisect_right(key) - 1)[1])
+    def _cut(self, key: bytes) -> int:
+        """The place of the segment that begins here."""
+        place = bisect_left(self._begins, key)
+        if place == len(self._begins) or self._begins[place] != key:
+            self._begins.insert(place, key)
+            self._segments.insert(place, dict(self._segments[place - 1]))
+        return place
 
     def _join(self, key: bytes) -> None:
         """The segment that begins here is no other than the one before, if nobody begins or ends here."""
-        place = self._segments.bisect_left(key)
-        if place and place < len(self._segments) and self._segments.peekitem(place)[0] == key:
-            before, own = self._segments.peekitem(place - 1)[1], self._segments.peekitem(place)[1]
-            if list(before) == list(own):
-                del self._segments[key]
+        place = bisect_left(self._begins, key)
+        if place and list(self._segments[place - 1]) == list(self._segments[place]):
+            del self._begins[place], self._segments[place]

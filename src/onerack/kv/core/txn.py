@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from operator import attrgetter, eq, gt, lt, ne
 from typing import Any, Final
 
+import msgspec
+
 from onerack.kv.core.auth import Auth
 from onerack.kv.core.errors import (
-    COMPACTED,
     DUPLICATE_KEY,
     EMPTY_KEY,
-    FUTURE_REVISION,
     KEY_NOT_FOUND,
     LEASE_NOT_FOUND,
     LEASE_PROVIDED,
@@ -36,6 +36,12 @@ from onerack.kv.core.permissions import Cover
 from onerack.kv.core.query import check_range
 from onerack.kv.core.store import End, Store, end_of
 from onerack.kv.core.version import Version
+
+RANGE: Final = "request_range"
+PUT: Final = "request_put"
+DELETE: Final = "request_delete_range"
+TXN: Final = "request_txn"
+NOTHING: Final = ""
 
 _RESULTS: Final[list[Callable[[Any, Any], bool]]] = [eq, gt, lt, ne]
 _TARGETS: Final = ["version", "create_revision", "mod_revision", "value", "lease"]
@@ -50,9 +56,35 @@ _FIELDS: Final[list[Callable[[Version], Any]]] = [
 _MISSING: Final = Version(b"", b"", 0, 0, 0, 0)
 
 _Range = tuple[bytes, End]
-_Check = Callable[[Store, Leases, str, Any], None]
+
+
+class Plan(msgspec.Struct):
+    """A TxnRequest, taken apart once: to look into a message costs more than what is done here."""
+
+    compares: list[Any]
+    success: list[Op]
+    failure: list[Op]
+
+
+Op = tuple[str, Any]
+"""("request_put", its request) ...; ("request_txn", its Plan); ("", None): an empty one."""
 Path = Iterator[bool]
 """Whether the comparisons held, of the outermost transaction and then of each one that is met on the way."""
+
+
+def plan_of(request: Any) -> Plan:
+    return Plan(list(request.compare), _ops_of(request.success), _ops_of(request.failure))
+
+
+def _ops_of(ops: Any) -> list[Op]:
+    found: list[Op] = []
+    for op in ops:
+        kind = op.WhichOneof("request") or NOTHING
+        if kind == TXN:
+            found.append((TXN, plan_of(op.request_txn)))
+        else:
+            found.append((kind, getattr(op, kind) if kind else None))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ the request itself
@@ -72,56 +104,53 @@ def check_delete(request: Any) -> None:
         raise Refused(EMPTY_KEY)
 
 
-def check_txn(request: Any, ops_max: int) -> None:
+def check_txn(plan: Plan, ops_max: int) -> None:
     """Raises: Refused: the request makes no sense, whatever the store holds."""
-    _check_ops(request, ops_max)
-    _check_overlaps(request.success)
-    _check_overlaps(request.failure)
+    _check_ops(plan, ops_max)
+    _check_overlaps(plan.success)
+    _check_overlaps(plan.failure)
 
 
-def _check_ops(request: Any, ops_max: int) -> None:
-    longest = max(len(request.compare), len(request.success), len(request.failure))
+def _check_ops(plan: Plan, ops_max: int) -> None:
+    longest = max(len(plan.compares), len(plan.success), len(plan.failure))
     if longest > ops_max:
         raise Refused(TOO_MANY_OPS)
-    for compare in request.compare:
+    for compare in plan.compares:
         if not compare.key:
             raise Refused(EMPTY_KEY)
-    for op in (*request.success, *request.failure):
-        kind = op.WhichOneof("request")
-        if kind == "request_range":
-            check_range(op.request_range)
-        elif kind == "request_put":
-            check_put(op.request_put)
-        elif kind == "request_delete_range":
-            check_delete(op.request_delete_range)
-        elif kind == "request_txn":
-            _check_ops(op.request_txn, ops_max - longest)
+    for kind, request in (*plan.success, *plan.failure):
+        if kind == RANGE:
+            check_range(request)
+        elif kind == PUT:
+            check_put(request)
+        elif kind == DELETE:
+            check_delete(request)
+        elif kind == TXN:
+            _check_ops(request, ops_max - longest)
         else:
             raise Refused(KEY_NOT_FOUND)
 
 
-def _check_overlaps(ops: Any) -> tuple[set[bytes], list[_Range]]:
+def _check_overlaps(ops: list[Op]) -> tuple[set[bytes], list[_Range]]:
     """What this list puts and deletes, itself and below. Raises: Refused: a key would be changed twice."""
     # As in etcd a deletion of all keys from one on (`range_end` is one zero byte) overlaps with nothing: what is put
     # behind it in the list stays, and what is put before it goes.
-    deleted: list[_Range] = [
-        (op.request_delete_range.key, op.request_delete_range.range_end or None)
-        for op in ops
-        if op.WhichOneof("request") == "request_delete_range"
-    ]
+    deleted: list[_Range] = [(request.key, request.range_end or None) for kind, request in ops if kind == DELETE]
     put: set[bytes] = set()
-    for op in ops:
-        if op.WhichOneof("request") == "request_txn":
-            put_then, deleted_then = _check_overlaps(op.request_txn.success)
-            put_else, deleted_else = _check_overlaps(op.request_txn.failure)
-            if put & (put_then | put_else) or _overlap(put_then | put_else, deleted):
+    for kind, inner in ops:
+        if kind == TXN:
+            put_then, deleted_then = _check_overlaps(inner.success)
+            put_else, deleted_else = _check_overlaps(inner.failure)
+            put_either = put_then | put_else
+            if put & put_either or _overlap(put_either, deleted):
                 raise Refused(DUPLICATE_KEY)
-            put |= put_then | put_else
+            put |= put_either
             deleted += deleted_then + deleted_else
-    own = [op.request_put.key for op in ops if op.WhichOneof("request") == "request_put"]
-    if len(set(own)) < len(own) or put & set(own) or _overlap(set(own), deleted):
+    own = [request.key for kind, request in ops if kind == PUT]
+    both = put.union(own)
+    if len(both) < len(put) + len(own) or _overlap(set(own), deleted):
         raise Refused(DUPLICATE_KEY)
-    return put | set(own), deleted
+    return both, deleted
 
 
 def _overlap(keys: set[bytes], ranges: list[_Range]) -> bool:
@@ -131,28 +160,27 @@ def _overlap(keys: set[bytes], ranges: list[_Range]) -> bool:
     return any(cover.holds(key, None) for key in sorted(keys))
 
 
-def is_read_only(request: Any) -> bool:
+def is_read_only(plan: Plan) -> bool:
     """Whether it need not enter the log."""
-    return all(op.WhichOneof("request") == "request_range" for op in (*request.success, *request.failure))
+    return all(kind == RANGE for kind, _ in (*plan.success, *plan.failure))
 
 
 # ------------------------------------------------------------------------------------------------ who may
 
 
-def check_permitted(auth: Auth, leases: Leases, user: str, request: Any) -> None:
+def check_permitted(auth: Auth, leases: Leases, user: str, plan: Plan) -> None:
     """Both branches, whichever is taken: else the answer would tell what the user may not read."""
-    for compare in request.compare:
+    for compare in plan.compares:
         auth.check_read(user, compare.key, end_of(compare.range_end))
-    for op in (*request.success, *request.failure):
-        kind = op.WhichOneof("request")
-        if kind == "request_range":
-            auth.check_read(user, op.request_range.key, end_of(op.request_range.range_end))
-        elif kind == "request_put":
-            check_put_permitted(auth, leases, user, op.request_put)
-        elif kind == "request_delete_range":
-            check_delete_permitted(auth, user, op.request_delete_range)
-        elif kind == "request_txn":
-            check_permitted(auth, leases, user, op.request_txn)
+    for kind, request in (*plan.success, *plan.failure):
+        if kind == RANGE:
+            auth.check_read(user, request.key, end_of(request.range_end))
+        elif kind == PUT:
+            check_put_permitted(auth, leases, user, request)
+        elif kind == DELETE:
+            check_delete_permitted(auth, user, request)
+        elif kind == TXN:
+            check_permitted(auth, leases, user, request)
 
 
 def check_put_permitted(auth: Auth, leases: Leases, user: str, request: Any) -> None:
@@ -173,47 +201,46 @@ def check_delete_permitted(auth: Auth, user: str, request: Any) -> None:
 # ------------------------------------------------------------------------------------------------ against the store
 
 
-def paths(store: Store, request: Any) -> list[bool]:
+def paths(store: Store, plan: Plan) -> list[bool]:
     """Which way each transaction goes, outermost first, as far as they are on the way."""
-    taken = all(_holds(store, compare) for compare in request.compare)
+    taken = all(_holds(store, compare) for compare in plan.compares)
     chosen = [taken]
-    for op in request.success if taken else request.failure:
-        if op.WhichOneof("request") == "request_txn":
-            chosen += paths(store, op.request_txn)
+    for kind, inner in plan.success if taken else plan.failure:
+        if kind == TXN:
+            chosen += paths(store, inner)
     return chosen
 
 
-def check_path(store: Store, leases: Leases, request: Any, taken: list[bool]) -> None:
+def check_path(store: Store, leases: Leases, plan: Plan, taken: list[bool]) -> None:
     """Raises: Refused: an operation on the path cannot be carried out. After this nothing can fail any more."""
-    for check_one in (_check_put_possible, _check_range_possible):
-        _check_each(store, leases, request, iter(taken), check_one)
+    ops = list(_path(plan, iter(taken)))
+    for kind, request in ops:
+        if kind == PUT:
+            check_before(store, request)
+            check_lease(leases, request)
+    for kind, request in ops:
+        if kind == RANGE and request.revision:
+            store.check_readable(request.revision)
 
 
-def _check_each(store: Store, leases: Leases, request: Any, path: Path, check_one: _Check) -> None:
-    for op in request.success if next(path) else request.failure:
-        kind = op.WhichOneof("request")
-        if kind == "request_txn":
-            _check_each(store, leases, op.request_txn, path, check_one)
+def _path(plan: Plan, taken: Path) -> Iterator[Op]:
+    for op in plan.success if next(taken) else plan.failure:
+        if op[0] == TXN:
+            yield from _path(op[1], taken)
         else:
-            check_one(store, leases, kind, op)
+            yield op
 
 
-def _check_put_possible(store: Store, leases: Leases, kind: str, op: Any) -> None:
-    if kind == "request_put":
-        put = op.request_put
-        if (put.ignore_value or put.ignore_lease) and store.now(put.key) is None:
-            raise Refused(KEY_NOT_FOUND)
-        if put.lease and put.lease not in leases:
-            raise Refused(LEASE_NOT_FOUND)
+def check_lease(leases: Leases, request: Any) -> None:
+    """Raises: Refused: a PutRequest names a lease that is not there."""
+    if request.lease and request.lease not in leases:
+        raise Refused(LEASE_NOT_FOUND)
 
 
-def _check_range_possible(store: Store, leases: Leases, kind: str, op: Any) -> None:
-    if kind == "request_range" and op.request_range.revision:
-        revision = op.request_range.revision
-        if revision > store.revision:
-            raise Refused(FUTURE_REVISION)
-        if revision < store.compacted:
-            raise Refused(COMPACTED)
+def check_before(store: Store, request: Any) -> None:
+    """Raises: Refused: a PutRequest wants to keep something of a key that is not there."""
+    if (request.ignore_value or request.ignore_lease) and store.now(request.key) is None:
+        raise Refused(KEY_NOT_FOUND)
 
 
 def _holds(store: Store, compare: Any) -> bool:

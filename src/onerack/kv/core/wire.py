@@ -17,6 +17,8 @@ from typing import Final
 from onerack.kv.core.version import Version
 
 _SHORT: Final = tuple(bytes((n,)) for n in range(128))
+_LOW: Final = tuple(bytes((n & 127 | 128, n >> 7 | 128)) for n in range(16384))
+"""The lower 14 bits of a longer number."""
 _U64: Final = (1 << 64) - 1
 
 
@@ -33,25 +35,25 @@ def varint(n: int) -> bytes:
     return bytes(out)
 
 
-def length_of(n: int) -> bytes:
-    """A varint that is a length: small, and never negative."""
-    if n < 128:
-        return _SHORT[n]
-    if n < 16384:
-        return bytes((n & 127 | 128, n >> 7))
-    return varint(n)
-
-
 def revision_of(n: int) -> bytes:
-    """A varint that is a revision: three or four bytes in most lives."""
+    """A varint of two to four bytes in most cases: a revision. Never negative."""
     if n < 128:
         return _SHORT[n]
     if n < 16384:
         return bytes((n & 127 | 128, n >> 7))
     if n < 2097152:
-        return bytes((n & 127 | 128, n >> 7 & 127 | 128, n >> 14))
+        return _LOW[n & 16383] + _SHORT[n >> 14]
     if n < 268435456:
-        return bytes((n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21))
+        return _LOW[n & 16383] + bytes((n >> 14 & 127 | 128, n >> 21))
+    return varint(n)
+
+
+def length_of(n: int) -> bytes:
+    """A varint of one or two bytes in most cases: a length. Never negative."""
+    if n < 128:
+        return _SHORT[n]
+    if n < 16384:
+        return bytes((n & 127 | 128, n >> 7))
     return varint(n)
 
 
@@ -105,7 +107,7 @@ def plain_key(request: bytes) -> bytes | None:
 class Header:
     """The ResponseHeader, encoded as a field 1 of any response. All but the revision changes rarely."""
 
-    __slots__ = ("_after", "_before", "_fixed")
+    __slots__ = ("_after", "_before", "_encoded", "_fixed", "_revision")
 
     def __init__(self, cluster_id: int, member_id: int, raft_term: int) -> None:
         self._before = (b"\x08" + varint(cluster_id) if cluster_id else b"") + (
@@ -113,11 +115,18 @@ class Header:
         )
         self._after = b"\x20" + varint(raft_term) if raft_term else b""
         self._fixed = len(self._before) + len(self._after) + 1
+        self._revision = 0
+        self._encoded = b""
+        """At `_revision`: most answers of one turn have the same."""
 
     def at(self, revision: int) -> bytes:
         """Requires: revision > 0."""
-        number = revision_of(revision)
-        return b"\x0a%c%b\x18%b%b" % (self._fixed + len(number), self._before, number, self._after)
+        if revision != self._revision:
+            number = revision_of(revision)
+            size = self._fixed + len(number)
+            self._encoded = b"\x0a%c%b\x18%b%b" % (size, self._before, number, self._after)
+            self._revision = revision
+        return self._encoded
 
 
 def inner_header(revision: int) -> bytes:
@@ -136,16 +145,18 @@ def key_value(version: Version, with_value: bool = True) -> bytes:
     if not version.version:
         return b"\x0a%b%b\x18%b" % (length_of(len(key)), key, revision_of(version.mod))
     value = version.value
-    lease = version.lease
-    return b"\x0a%b%b\x10%b\x18%b\x20%b%b%b" % (
-        length_of(len(key)),
+    create = revision_of(version.create)
+    size, count = len(key), version.version
+    head = b"\x0a%b%b\x10%b\x18%b\x20%b" % (
+        _SHORT[size] if size < 128 else length_of(size),
         key,
-        revision_of(version.create),
-        revision_of(version.mod),
-        revision_of(version.version),
-        b"\x2a%b%b" % (length_of(len(value)), value) if with_value and value else b"",
-        b"\x30" + varint(lease) if lease else b"",
+        create,
+        revision_of(version.mod) if count > 1 else create,
+        _SHORT[count] if count < 128 else revision_of(count),
     )
+    if with_value and value:
+        head = b"%b\x2a%b%b" % (head, length_of(len(value)), value)
+    return head + b"\x30" + varint(version.lease) if version.lease else head
 
 
 def field(tag: int, content: bytes) -> bytes:
