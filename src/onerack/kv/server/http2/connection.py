@@ -97,8 +97,11 @@ class Connection(Receiving):
                     frames.MAX_HEADER_LIST_SIZE: self.limits.header_list_bytes_max,
                 }
             )
-            + frames.window_update(0, self.limits.connection_window_bytes - frames.INITIAL_WINDOW_DEFAULT)
         )
+        more = self.limits.connection_window_bytes - frames.INITIAL_WINDOW_DEFAULT
+        assert more >= 0, "SETTINGS cannot make the connection's window smaller"
+        if more:
+            self.put(frames.window_update(0, more))
 
     # ------------------------------------------------------------------------------------------------ for the wire
 
