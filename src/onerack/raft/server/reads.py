@@ -27,6 +27,8 @@ from onerack.errors import NotExecuted
 ASK_AGAIN_S: Final = 0.5
 """A question that nobody answers is asked again."""
 
+_GRAIN_S: Final = 0.05
+"""Reads that come within so long share one deadline."""
 _FIRST: Final = 1 << 48
 """Questions are numbered from here on, entries from 1, orders downwards: the core answers them all alike."""
 
@@ -48,14 +50,14 @@ class Reads:
         self._timeout_s = timeout_s
         self._number = _FIRST
         self._gathered: list[Question] = []
-        """To be asked, the oldest first. New readers join the last one, if it was never asked."""
+        """To be asked, the oldest first. New readers join the last one, which is always asked after they came."""
         self._asked: dict[int, Question] = {}
         self._ready: list[tuple[int, int, Question]] = []
         """Index to be applied and number; a heap."""
 
     def add(self, done: Done, now: float) -> None:
         gathered = self._gathered
-        if gathered and not gathered[-1].asked_at and now < gathered[-1].overdue_at - self._timeout_s + ASK_AGAIN_S:
+        if gathered and now + self._timeout_s < gathered[-1].overdue_at + _GRAIN_S:
             gathered[-1].waiting.append(done)
         else:
             gathered.append(Question([done], now + self._timeout_s))
