@@ -13,7 +13,7 @@ import pytest
 
 from onerack.errors import OnerackError
 from onerack.raft.messages import HardState
-from onerack.raft.storage import format, identity, log, recovery, segments, snapshots
+from onerack.raft.storage import batch, format, identity, log, recovery, segments, snapshots
 from onerack.raft.storage.files import UnfinishedFile, snapshot_name
 from onerack.raft.storage.format import Begin
 from onerack.raft.storage.log import RaftLog
@@ -166,9 +166,9 @@ def the_last_segment_cut(patch: Patch) -> None:
 
 
 def what_a_batch_replaces_forgotten_before_it_is_durable(patch: Patch) -> None:
-    def put(self: Any, batch: Any) -> None:
-        put_rightly(self, batch)
-        self._follow(batch)
+    def put(self: Any, written: Any) -> None:
+        put_rightly(self, written)
+        self._follow(written)
         self.cut_before(self._last)
 
     put_rightly = RaftLog._put
@@ -223,7 +223,7 @@ def the_hard_state_not_repeated(patch: Patch) -> None:
     def opening_parts(last: int, hard_state: HardState, begin: Begin) -> list[bytes]:
         return parts_rightly(last, HardState(), begin)
 
-    parts_rightly = log.opening_parts
+    parts_rightly = batch.opening_parts
     patch.setattr(log, "opening_parts", opening_parts)
 
 
@@ -231,8 +231,8 @@ def the_vote_not_written(patch: Patch) -> None:
     def add(self: Any, write: Any) -> None:
         add_rightly(self, HardState(write.term) if isinstance(write, HardState) else write)
 
-    add_rightly = log._Batch.add
-    patch.setattr(log._Batch, "add", add)
+    add_rightly = batch.Batch.add
+    patch.setattr(batch.Batch, "add", add)
 
 
 def a_replaced_entry_that_keeps_those_behind(patch: Patch) -> None:

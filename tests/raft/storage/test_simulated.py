@@ -13,7 +13,7 @@ import pytest
 from onerack.errors import StorageFull
 from onerack.raft.messages import HardState, SnapshotMark
 from onerack.raft.storage import RaftLog
-from onerack.raft.storage.log import Write
+from onerack.raft.storage.batch import Write
 from onerack.sim.disk import SimDisk, SimHalt
 from tests.raft.storage.workload import CONFIG, FIRST, FRESH, View, entries, view_of
 

@@ -14,7 +14,7 @@ from onerack.config import RaftConfig
 from onerack.errors import StorageFull
 from onerack.raft.messages import Configuration, Entry, HardState, LogReset, Recovered, SnapshotMark
 from onerack.raft.storage import RaftLog, SnapshotStore
-from onerack.raft.storage.log import Write
+from onerack.raft.storage.batch import Write
 from tests.raft.storage.crash_disk import CrashDisk
 
 DIRECTORY = "/data"

@@ -22,31 +22,13 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Final
 
-import msgspec
-
-from onerack.config import KIB, RaftConfig
-from onerack.errors import StorageFull, UsageError, check
-from onerack.raft.messages import (
-    Configuration,
-    Entry,
-    HardState,
-    LogReset,
-    Recovered,
-)
+from onerack.config import RaftConfig
+from onerack.errors import StorageFull, check
+from onerack.raft.messages import Configuration, HardState, Recovered
+from onerack.raft.storage.batch import Batch, Write, opening_parts
 from onerack.raft.storage.files import LOCK, raft_directory, segment_name, unfinished_in
-from onerack.raft.storage.format import (
-    BEGIN,
-    ENTRY,
-    HARD_STATE,
-    HEADER_BYTES,
-    LOG_RESET,
-    PART,
-    Begin,
-    begin_payload,
-    record_bytes,
-)
+from onerack.raft.storage.format import HEADER_BYTES, Begin, record_bytes
 from onerack.raft.storage.identity import Identity, read_identity, require_owner, write_identity
 from onerack.raft.storage.recovery import Extent, Scan, Torn, recover, require_unborn
 from onerack.raft.storage.segments import Segment, SegmentMaker
@@ -55,14 +37,6 @@ from onerack.rpc.durable.format import IDENTITY_BYTES
 from onerack.runtime.env import Lock, StorageDisk
 from onerack.runtime.real import RealDisk
 from onerack.runtime.seam import NodeId
-
-Write = HardState | LogReset | Entry
-
-NAME_BYTES_MAX: Final = 1 * KIB
-
-
-_PART_BYTES: Final = PART.size
-_pack_part = PART.pack
 
 
 class RaftLog:
@@ -91,7 +65,7 @@ class RaftLog:
         self._last = found.last
         """Of the last entry."""
         self._hard_state = found.hard_state
-        self._unsynced: _Batch | None = None
+        self._unsynced: Batch | None = None
         self._spare_after = self._segment.header.size // 2
         """The next segment is made ahead when the present one is used up to here."""
 
@@ -135,14 +109,14 @@ class RaftLog:
         writes may be there.
         """
         check(self._unsynced is None, "what was appended before must be synced first")
-        batch = _Batch(self._last, self._hard_state)
+        batch = Batch(self._last, self._hard_state)
         enough = self._config.segment_bytes // 2
         for write in writes:
             batch.add(write)
             if batch.size > enough:
                 self._put(batch)
                 self.sync()
-                batch = _Batch(self._last, self._hard_state)
+                batch = Batch(self._last, self._hard_state)
         if batch.parts:
             self._put(batch)
 
@@ -155,7 +129,7 @@ class RaftLog:
             self._unsynced = None
             self._make_ahead()
 
-    def _put(self, batch: _Batch) -> None:
+    def _put(self, batch: Batch) -> None:
         if self._segment.takes(batch.size):
             self._segment.append(self._number + 1, batch.pieces, batch.parts)
         else:
@@ -165,7 +139,7 @@ class RaftLog:
         self._last, self._hard_state = batch.last, batch.hard_state
         self._unsynced = batch
 
-    def _roll(self, batch: _Batch) -> None:
+    def _roll(self, batch: Batch) -> None:
         """The next segment takes the batch, behind what the log was before."""
         before = self._segment
         sequence = before.header.sequence + 1
@@ -183,7 +157,7 @@ class RaftLog:
         self._segment = segment
         self._spare_after = segment.header.size // 2
 
-    def _follow(self, batch: _Batch) -> None:
+    def _follow(self, batch: Batch) -> None:
         """Only when the batch is durable: until then what it replaces may have to be found again."""
         header = self._segment.header
         if self._extents[-1].header != header:
@@ -232,53 +206,6 @@ class RaftLog:
         finally:
             self._segment.close()
             self._lock.close()
-
-
-class _Batch:
-    """Writes on their way to be one record."""
-
-    def __init__(self, last: int, hard_state: HardState) -> None:
-        self.pieces: list[bytes] = []
-        self.parts = 0
-        self.size = 0
-        self.last = last
-        self.lowest = last + 1
-        """From here on, what was in the log before the batch is no longer part of it."""
-        self.has_entries = False
-        self.hard_state = hard_state
-
-    def add(self, write: Write) -> None:
-        if type(write) is Entry:
-            index, payload = write.index, write.payload
-            if index != self.last + 1:
-                check(0 < index <= self.last, f"entry {index} behind {self.last} leaves a gap")
-                self.lowest = min(self.lowest, index)
-            self.put(ENTRY, write.kind, write.term, index, payload)
-            self.last, self.has_entries = index, True
-        elif isinstance(write, HardState):
-            name = write.vote.encode()
-            if len(name) > NAME_BYTES_MAX:
-                raise UsageError(f"a node's name of {len(name)} bytes; at most {NAME_BYTES_MAX} are allowed")
-            self.put(HARD_STATE, 0, write.term, 0, name)
-            self.hard_state = write
-        elif isinstance(write, LogReset):
-            mark = write.mark
-            self.put(LOG_RESET, 0, mark.term, mark.index, msgspec.msgpack.encode(mark.configuration))
-            self.lowest, self.last, self.has_entries = 1, mark.index, False
-
-    def put(self, type: int, kind: int, term: int, index: int, payload: bytes) -> None:
-        size = len(payload)
-        self.pieces += (_pack_part(type, kind, 0, size, term, index), payload)
-        self.parts += 1
-        self.size += _PART_BYTES + size
-
-
-def opening_parts(last: int, hard_state: HardState, begin: Begin) -> list[bytes]:
-    """The two parts with which a segment begins."""
-    batch = _Batch(last, hard_state)
-    batch.put(BEGIN, 0, 0, last, begin_payload(begin))
-    batch.add(hard_state)
-    return batch.pieces
 
 
 def open_segment(disk: StorageDisk, directory: str, found: Scan) -> Segment:
