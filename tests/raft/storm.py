@@ -46,6 +46,10 @@ class Storm:
             self.network.start(name)
         self.working: dict[str, Output] = {}
         """Nodes whose disk works."""
+        self.sleepy: set[str] = set()
+        """Nodes whose timers do not go: they hear and answer, and never notice that it is late."""
+        self.siege = 0
+        """For so many turns a leader stays cut off, and nothing else befalls the others: they elect another."""
         self.reads: dict[tuple[str, int], int] = {}
         self.answered = 0
         self.carried: list[tuple[str, str, int, SnapshotMark]] = []
@@ -62,6 +66,7 @@ class Storm:
         for name in sorted(network.crashed):
             self._restart(name)
         network.heal()
+        self.sleepy.clear()
         for sender, to, term, mark in self.carried:
             self._carry(sender, to, term, mark, True)
             network.drain(sender)
@@ -81,16 +86,17 @@ class Storm:
     def turn(self) -> None:
         dice, network = self.dice, self.network
         kind = dice.random()
-        if kind < 0.62:
+        if kind < 0.60:
             self._deliver()
         elif kind < 0.80:
             self._pass_time()
-        elif kind < 0.90:
+        elif kind < 0.94:
             self._ask()
-        elif kind < 0.93:
+        elif kind < 0.96:
             self._snapshot()
-        elif dice.random() >= self.calm:
+        elif not self.siege and dice.random() >= self.calm:
             self._misfortune()
+        self.siege = max(0, self.siege - 1)
         for name in sorted(self.working):
             if dice.random() < 0.5:
                 self._finish(name)
@@ -135,7 +141,7 @@ class Storm:
 
     def _pass_time(self) -> None:
         network, dice = self.network, self.dice
-        network.now += dice.choice([0.01, 0.05, 0.1, 0.1, 0.3])
+        network.now += dice.choice([0.01, 0.1, 0.1, 0.3, 0.6])
         for name in network.alive:
             wake_at = network.nodes[name].wake_at
             if (wake_at is not None and wake_at <= network.now and dice.random() < 0.8) or dice.random() < 0.02:
@@ -212,17 +218,27 @@ class Storm:
     def _misfortune(self) -> None:
         network, dice = self.network, self.dice
         kind = dice.random()
-        if kind < 0.4 and len(network.crashed) < 2:
-            self._crash(dice.choice(network.alive))
-        elif kind < 0.7 and network.crashed:
+        leaders = network.leaders()
+        if kind < 0.2 and len(network.crashed) < (len(self.names) - 1) // 4:
+            self._crash(dice.choice(leaders or network.alive) if dice.random() < 0.5 else dice.choice(network.alive))
+        elif kind < 0.5 and network.crashed:
             self._restart(dice.choice(sorted(network.crashed)))
-        elif kind < 0.85:
+        elif kind < 0.7 and leaders:
+            # It goes on for a while, and does not know that it leads nobody any more.
+            network.heal()
+            leader = dice.choice(leaders)
+            network.isolate(leader, *dice.sample(self.names, dice.randrange(2)))
+            self.sleepy = {leader}
+            self.siege = dice.choice([20, 120])
+        elif kind < 0.8:
+            network.heal()
             one, other = dice.sample(self.names, 2)
             network.cut.add((one, other))
             if dice.random() < 0.5:
                 network.cut.add((other, one))
         else:
             network.heal()
+            self.sleepy.clear()
 
     def _crash(self, name: str) -> None:
         output = self.working.pop(name, None)
