@@ -23,7 +23,7 @@ def test_a_lease_that_nobody_renews_ends_with_all_its_keys_in_one_revision(tmp_p
             await watch.receive()
             for key in (b"b", b"c"):
                 await client.call("Put", key=key, lease=lease.ID)
-            found = []
+            found: list[tuple[int, bytes, int]] = []
             while len(found) < 4:
                 found += [(event.type, event.kv.key, event.kv.mod_revision) for event in (await watch.receive()).events]
             assert found == [(0, b"b", 2), (0, b"c", 3), (1, b"b", 4), (1, b"c", 4)]
