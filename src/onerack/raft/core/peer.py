@@ -1,12 +1,7 @@
 """The peer: one node of a raft cluster; takes every message, and says what must happen outside.
 
 The idea: one method per message, in the order of the protocol. Each looks at the role and hands over to the part that
-knows: `election`, `following`, `replication`, `reads`, `proposals`. What belongs to several of them is here: who may
-speak in which term, how roles follow each other, and what the commit index sets in motion.
-
-    follower --timeout--> precandidate --a quorum would--> candidate --a quorum has--> leader
-        ^                      |                               |                         |
-        +---- a newer term, a leader of this term, or (leader) no quorum within T -------+
+knows: `election`, `following`, `replication`, `reads`, `proposals`; how roles follow each other is in `roles`.
 
 The rules: a message of an older term changes nothing, and is answered with the term, so that its sender cannot be
 stuck; one of a newer term makes any node a follower of that term, except a request for a vote that is ignored, and
@@ -24,13 +19,9 @@ from typing import Any
 
 from onerack.config import RaftConfig
 from onerack.errors import check
-from onerack.raft.core.election import Election
 from onerack.raft.core.following import Following
-from onerack.raft.core.proposals import Proposals
-from onerack.raft.core.reads import FollowerReads, LeaderReads, Reader
-from onerack.raft.core.replication import Replication
-from onerack.raft.core.state import PeerState
-from onerack.raft.core.view import PeerView
+from onerack.raft.core.reads import Reader
+from onerack.raft.core.roles import Roles
 from onerack.raft.messages import (
     NOBODY,
     Append,
@@ -58,26 +49,19 @@ from onerack.raft.messages import (
 from onerack.runtime.seam import NodeId, Output, Tick
 
 
-class RaftCore(PeerView):
+class RaftCore(Roles):
     """The pure core of one node."""
 
     def __init__(self, node: NodeId, recovered: Recovered, config: RaftConfig, random: Random, now: float) -> None:
-        self._state = state = PeerState(node, recovered, config, random, now)
-        self._replication = Replication(state)
-        self._config = config
-        self._election = Election(state)
-        self._following = Following(state)
-        self._reads = LeaderReads(state, self._replication)
-        self._asked_reads = FollowerReads(state)
-        self._proposals = Proposals(state, self._replication, self._reads)
-        self._heartbeat_at = 0.0
+        super().__init__(node, recovered, config, random, now)
+        self._following = Following(self._state)
         self._saved = recovered.hard_state
         """What the disk has, or was given."""
         self._writing: int | None = None
         """The last index of the Output whose writes are under way."""
         if config.lease_reads:
             # Before this run it may have heard a leader whose lease counts on it.
-            state.heard_at = now
+            self._state.heard_at = now
         self._handlers: dict[type, Callable[[Any, NodeId, float], None]] = {
             RequestVote: self.on_request_vote,
             Vote: self.on_vote,
@@ -158,14 +142,6 @@ class RaftCore(PeerView):
     def on_timeout_now(self, message: TimeoutNow, sender: NodeId, now: float) -> None:
         if self._is_current(message, sender) and self.role != "leader" and self._state.may_lead:
             self._follow_verdict(self._election.ask(transfer=True))
-
-    def _follow_verdict(self, verdict: bool | None) -> None:
-        if verdict is False:
-            self._become_follower(self.term, NOBODY)
-        elif verdict and self.role == "precandidate":
-            self._follow_verdict(self._election.ask())
-        elif verdict:
-            self._become_leader()
 
     # --------------------------------------------------------------------------------------------- replication
 
@@ -296,77 +272,3 @@ class RaftCore(PeerView):
         self._proposals.give_up_late_transfer()
         self._reads.begin_round()
         self._heartbeat_at = now + self._config.heartbeat_interval_s
-
-    # ------------------------------------------------------------------------------------------ terms and roles
-
-    def _is_current(self, message: Any, sender: NodeId) -> bool:
-        """Of this term? A newer one is entered first. Not for what only a leader says, which names the leader too."""
-        if message.term > self.term:
-            self._become_follower(message.term, NOBODY)
-        return bool(message.term == self.term)
-
-    def _hear_leader(self, term: int, leader: NodeId) -> None:
-        """A leader of this or a newer term has spoken. Requires: `term` is not older."""
-        state = self._state
-        if term > self.term or self.role != "follower" or state.leader != leader:
-            check(self.role != "leader" or term > self.term, f"{leader} and {self.node} both lead term {term}")
-            check(term > self.term or state.leader in (NOBODY, leader), f"{leader} and {state.leader} lead term {term}")
-            self._become_follower(term, leader)
-        state.heard_at = state.now
-        self._election.rearm()
-
-    def _become_follower(self, term: int, leader: NodeId) -> None:
-        state = self._state
-        led = state.role == "leader"
-        if term > state.term:
-            state.enter_term(term)
-        if leader != state.leader or state.role != "follower":
-            state.event("follows", term=term, leader=leader or "nobody")
-        state.role = "follower"
-        state.leader = leader
-        self._asked_reads.forget()
-        if led:
-            self._replication.end()
-            self._proposals.end()
-            self._reads.end()
-            self._election.rearm()
-
-    def _become_leader(self) -> None:
-        """Its first entry is empty: with it, all that earlier leaders left is committed; and it is the first sign."""
-        state = self._state
-        check(state.may_lead, f"{state.node} may not lead")
-        state.role = "leader"
-        state.leader = state.node
-        state.event("becomes_leader", term=state.term, last_index=state.log.last_index)
-        self._reads.begin()
-        self._replication.begin()
-        self._replication.append(Kind.EMPTY, b"")
-        self._heartbeat_at = state.now + self._config.heartbeat_interval_s
-
-    # -------------------------------------------------------------------------------------------------- commit
-
-    def _count(self) -> None:
-        """What a quorum has is committed; a change of the configuration then takes its next step."""
-        if not self._replication.count():
-            return
-        self._proposals.end_joint_phase()
-        if self._proposals.is_removed:
-            self._retire()
-        elif not self._state.configuration.is_joint:
-            self._dismiss_removed()
-
-    def _dismiss_removed(self) -> None:
-        """Whoever was removed hears of it, and then nothing more."""
-        taking_part = self._state.memberships.taking_part(self.commit)
-        if any(node not in taking_part for node in self._replication.progress):
-            self._replication.send_appends()
-            self._replication.follow_configuration()
-
-    def _retire(self) -> None:
-        """This leader is no voter any more: everybody hears that this is committed, and the best of them leads."""
-        heir = self._proposals.most_advanced()
-        self._state.event("retires", term=self.term, heir=heir or "nobody")
-        self._replication.send_appends()
-        if heir:
-            self._proposals.hand_over(heir)
-        self._become_follower(self.term, NOBODY)
