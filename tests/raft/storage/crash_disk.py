@@ -15,7 +15,7 @@ from itertools import chain, product
 from typing import Any, NamedTuple
 
 from onerack.errors import StorageFull
-from onerack.sim.disk import SimLock, sectors_of
+from onerack.sim.disk import SimHalt, SimLock, sectors_of
 from tests.rpc.crash_disk import LOST_SECTORS_MAX, Change, Files, subsets
 
 Writes = tuple[tuple[int, bytes], ...]
@@ -34,10 +34,20 @@ class Content(NamedTuple):
 
     durable: bytes
     pending: Writes
+    shown: Writes = ()
+    """What a sync failed to write: the kernel shows it, and takes it for written."""
 
     @property
     def present(self) -> bytes:
-        return written(self.durable, self.pending)
+        return written(self.durable, self.shown + self.pending)
+
+    def written(self, *write: tuple[int, bytes]) -> Content:
+        return Content(self.durable, self.pending + write, self.shown)
+
+    def synced(self, *, fails: bool) -> Content:
+        if fails:
+            return Content(self.durable, (), self.shown + self.pending)
+        return Content(written(self.durable, self.pending), (), self.shown)
 
     def remains(self, every: int) -> Iterator[bytes]:
         """All that may be left; of prefixes only each of so many."""
@@ -115,13 +125,15 @@ class CrashFile:
             raise StorageFull(self._path)
 
     def _write(self, position: int, piece: bytes) -> None:
-        durable, pending = self._content
-        self._disk.contents[self._number] = Content(durable, (*pending, (position, piece)))
+        self._disk.contents[self._number] = self._content.written((position, piece))
         self._disk.happened(f"write {len(piece)} at {position} of {self._path}")
 
     def sync(self) -> None:
-        self._disk.contents[self._number] = Content(self._content.present, ())
+        fails, self._disk.sync_fails = self._disk.sync_fails, False
+        self._disk.contents[self._number] = self._content.synced(fails=fails)
         self._disk.happened(f"sync {self._path}")
+        if fails:
+            raise SimHalt
 
     def read(self, position: int, size: int) -> bytes:
         return self._content.present[position : position + size]
@@ -138,6 +150,8 @@ class CrashDisk:
         self.room = 1 << 40
         self.overwrites_room = 1 << 40
         """Less: on this file system a block that is written over goes to another place, and there is none left."""
+        self.sync_fails = False
+        """The next one does, and ends the process."""
         self.allowed: tuple[Any, ...] = tuple(allowed)
         self.pictures: list[Picture] = []
         self.meanwhile: Callable[[], None] = lambda: None

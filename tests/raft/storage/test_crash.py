@@ -16,6 +16,7 @@ from onerack.raft.messages import HardState
 from onerack.raft.storage import SnapshotStore
 from onerack.raft.storage.identity import read_identity
 from onerack.raft.storage.recovery import recover
+from onerack.sim.disk import SimHalt
 from tests.raft.storage.crash_disk import CrashDisk, Picture
 from tests.raft.storage.workload import DIRECTORY, FRESH, INSIDE, Node, View, entries, view_of, worked
 from tests.rpc.crash_disk import Files
@@ -126,6 +127,28 @@ def test_every_crash_at_every_byte_leaves_what_was_acknowledged() -> None:
 
 def test_a_node_goes_on_after_every_crash_and_may_crash_while_it_is_opened() -> None:
     assert check_later_lives(worked(), kills=3, losses=120, every=97) > 50
+
+
+def failed(large: bool) -> CrashDisk:
+    """The disk of a node that died of a sync that failed, and came back while the machine lived on."""
+    disk = CrashDisk()
+    node = Node(disk)
+    node.write(HardState(1, "n1"), *entries(1, 1, b"one"))
+    disk.sync_fails = True
+    with pytest.raises(SimHalt):
+        node.write(HardState(2, "n2"), *entries(2, 2, b"shown, and not there" * (100 if large else 1)))
+    return CrashDisk.after_kill(disk.pictures[-1])
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["in the same segment", "in the next one"])
+def test_what_a_failed_sync_left_is_not_believed_before_it_is_written_again(large: bool) -> None:
+    check_failed(large)
+
+
+def check_failed(large: bool) -> None:
+    disk = failed(large)
+    live_on(disk, seed=1)
+    check(disk, every=7)
 
 
 # ------------------------------------------------------------------------------------------------ a full disk

@@ -32,6 +32,8 @@ def check_all() -> None:
     test_crash.check(disk, every=47)
     check_misplaced()
     check_every_bit(step=41)
+    for large in (False, True):
+        test_crash.check_failed(large)
     for room in (0, 39, 400):
         test_crash.check(test_crash.overfilled(room), every=53)
     test_crash.check(test_crash.filled(700), every=53)
@@ -91,6 +93,15 @@ def names_that_were_found_not_settled(patch: Patch) -> None:
     def settle(self: Any, found: Scan) -> None:
         self._disk.open_fixed(f"{self._directory}/{found.extents[-1].name}").sync()
 
+    patch.setattr(log._Opening, "_settle", settle)
+
+
+def the_last_record_believed_after_a_failed_sync(patch: Patch) -> None:
+    def settle(self: Any, found: Scan) -> None:
+        found.extents[-1].begin = found.extents[-1].end  # So nothing of it is written again.
+        settle_rightly(self, found)
+
+    settle_rightly = log._Opening._settle
     patch.setattr(log._Opening, "_settle", settle)
 
 
