@@ -21,8 +21,11 @@ def test_jobs_are_done_in_order_in_another_thread_and_heard_of_in_the_loop() -> 
             if len(heard) == 20:
                 over.set()
 
+        def work(number: int) -> None:
+            worked.append((number, threading.get_ident()))
+
         for number in range(20):
-            disk.do(lambda number=number: worked.append((number, threading.get_ident())), partial(done, number))
+            disk.do(partial(work, number), partial(done, number))
         await over.wait()
         assert [number for number, _ in worked] == list(range(20))
         assert len({thread for _, thread in worked}) == 1

@@ -43,14 +43,13 @@ class Machines:
     def _apply_commands(self, payload: bytes, waiting: dict[int, Done]) -> None:
         by_mount = self.by_mount
         for mount, tag, body in commands_of(payload):
-            machine = by_mount.get(mount)
-            done = waiting.pop(tag, None)
+            machine, wanted = by_mount.get(mount), tag in waiting
             if machine is not None:
-                result = machine.apply(body, done is not None)
+                result = machine.apply(body, wanted)
             else:
                 result = NotExecuted(f"nothing is mounted at {mount}", cause="no_machine")
-            if done is not None:
-                done(result)
+            if wanted:  # Only now: if the machine fails, they still wait to hear of it.
+                waiting.pop(tag)(result)
 
     def restored(self, mark: SnapshotMark) -> None:
         """They are what the snapshot of this mark says."""

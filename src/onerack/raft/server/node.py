@@ -152,8 +152,8 @@ class RaftNode:
     async def start(self) -> None:
         """Recovers what is on the disk, then takes part.
 
-        Raises: Corruption: the log or the snapshot is damaged. UsageError: the directory is in use, or another node's.
-        OSError: the address is in use. NotExecuted: the node was closed meanwhile.
+        Raises: Corruption: the log or the snapshot is damaged. UsageError: the directory is in use, or another node's;
+        or the address is in use. NotExecuted: the node was closed meanwhile.
         """
         if self._opening is not None or self._closing is not None:
             raise UsageError(f"{self.name} was started before; a node is started once")
@@ -223,7 +223,7 @@ class RaftNode:
 
     async def _close(self) -> None:
         if self._opening is not None:
-            await asyncio.wait([self._opening])
+            await asyncio.gather(self._opening, return_exceptions=True)  # Whoever called `start` hears of it.
         if not self._is_open:
             return
         self._is_open = False
