@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from onerack import __version__
-from onerack.cli import debug, demo, failures, history, rpc, run, show
+from onerack.cli import debug, demo, failures, history, kv, rack, raft, rpc, run, show, sim
 from onerack.errors import OnerackError, StorageFull, storing
 
 EXAMPLES = """\b
@@ -23,11 +23,12 @@ Start with:
   onerack demo
   onerack run wordcount 'books/*.txt' --out counts
   onerack rpc describe tcp://127.0.0.1:7700
+  onerack up --control 3
 """
 
 app = typer.Typer(
     name="onerack",
-    help="A datacenter in one Python package. Today: MapReduce over your files on all cores, and RPC.",
+    help="A datacenter in one Python package. Today: MapReduce, RPC, and a replicated key-value store.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     rich_markup_mode=None,  # rich help costs 0.1 s more of imports than all the rest
@@ -40,6 +41,12 @@ app.command(name="show", epilog=show.EXAMPLES)(show.show)
 app.command(name="debug", epilog=debug.EXAMPLES)(debug.debug)
 app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
 app.add_typer(rpc.app, name="rpc")
+app.command(name="up", epilog=rack.UP_EXAMPLES)(rack.up)
+app.command(name="down", epilog=rack.DOWN_EXAMPLES)(rack.down)
+app.command(name="status", epilog=rack.STATUS_EXAMPLES)(rack.status)
+app.add_typer(kv.app, name="kv")
+app.add_typer(raft.app, name="raft")
+app.add_typer(sim.app, name="sim")
 
 
 def _print_version(wanted: bool) -> None:
@@ -54,7 +61,7 @@ def onerack(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A datacenter in one Python package. Today: MapReduce over your files on all cores, and RPC."""
+    """A datacenter in one Python package. Today: MapReduce, RPC, and a replicated key-value store."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -34,11 +34,12 @@ class _Content:
         self.pending: list[tuple[int, bytes]] = []
 
     def write(self, position: int, piece: bytes) -> None:
-        while piece:
-            size = SECTOR - position % SECTOR
-            self.pending.append((position, piece[:size]))
-            _put(self.present, position, piece[:size])
-            position, piece = position + size, piece[size:]
+        _put(self.present, position, piece)
+        done = 0
+        while done < len(piece):
+            size = SECTOR - (position + done) % SECTOR
+            self.pending.append((position + done, piece[done : done + size]))
+            done += size
 
     def settle(self, kept: Sequence[tuple[int, bytes]]) -> None:
         for position, piece in kept:

@@ -79,6 +79,8 @@ class SimNode:
         self.applied = self.applied_term = 0
         self.applied_configuration = Configuration()
         """As of the last applied entry; a snapshot of the machine is a snapshot of this, too."""
+        self.alarm_works = True
+        """False: only a script says when the timer rings."""
         self.arrivals = Arrivals(self)
         self.departures = Departures(self)
         self._paused_until_ns = 0
@@ -261,6 +263,8 @@ class SimNode:
 
     def rearm(self) -> None:
         """Also after the clock was touched."""
+        if not self.alarm_works:
+            return
         moment = NEVER if self._wake_at is None or not self.alive else self.clock.moment_ns(self._wake_at)
         if moment < self._alarm_ns or self._alarm_ns <= self.around.world.now_ns:
             self._alarm_ns = moment

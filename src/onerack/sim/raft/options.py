@@ -113,7 +113,8 @@ def small_world(nodes: int = 3) -> Options:
         spurious_ticks=False, files=False, sync_s=0.0002, sync_fault=0.0, crash_point=0.0, faults=0, fault_mean_s=1.0,
         fault_kinds=(), fault_s=(0.5,), down_s=(0.2,), clock_spread=0.0, snapshot_after=1_000_000, keep=0, pieces=1,
         snapshot_s=0.001, clients=0, operations=0, keys=2, pause_s=0.05, reads=0.5, follower_reads=0.0,
-        attempts_max=10, change_mean_s=0.0, transfer_mean_s=0.0, config=_config(),
+        attempts_max=10, change_mean_s=0.0, transfer_mean_s=0.0,
+        config=_config(entry_bytes_max=2 * KIB, segment_bytes=4 * KIB),
     )  # fmt: skip
 
 

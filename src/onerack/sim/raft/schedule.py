@@ -66,9 +66,17 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Schedule:
-    """One run; what nodes and clients find around them."""
+    """One run; what nodes and clients find around them. `watches`: False leaves all to judge and checkers."""
 
-    def __init__(self, seed: int, kit: Kit, story: Story | None = None, *, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        kit: Kit,
+        story: Story | None = None,
+        *,
+        options: Options | None = None,
+        watches: bool = True,
+    ) -> None:
         self.seed = seed
         self.kit = kit
         self.options = options or draw(stream(seed, "options"))
@@ -96,7 +104,7 @@ class Schedule:
             name = f"c{number + 1}"
             self.clients[name] = SimClient(self, name, stream(seed, name))
         self.judge = Judge(self.nodes)
-        self.watch = Watch()
+        self.watch = Watch() if watches else None
         self._looked_at: dict[str, tuple[Any, ...]] = {}
         self.fate = Fate(self, stream(seed, "fate"))
         self._operators = Operators(self, stream(seed, "operators"))
@@ -240,6 +248,8 @@ class Schedule:
     # ------------------------------------------------------------------------------------------------ around nodes
 
     def booted(self, node: SimNode) -> None:
+        if self.watch is None:
+            return
         if node.life == 1:
             self.watch.look(node.core)
         else:
@@ -263,7 +273,8 @@ class Schedule:
         if state != self._looked_at.get(node.name):
             self._looked_at[node.name] = state
             self.judge.look(node)
-            self.watch.look(core)
+            if self.watch is not None:
+                self.watch.look(core)
 
     def drained(self, node: SimNode, output: Output) -> None:
         self._look(node)
@@ -274,10 +285,12 @@ class Schedule:
 
     def leaving(self, node: SimNode, envelope: Envelope) -> None:
         self.judge.leaving(node, envelope.to, envelope.message)
-        self.watch.sent(node.name, (envelope,))
+        if self.watch is not None:
+            self.watch.sent(node.name, (envelope,))
 
     def decided(self, node: SimNode, decisions: Sequence[Any]) -> None:
-        self.watch.handed_out(node.name, decisions)
+        if self.watch is not None:
+            self.watch.handed_out(node.name, decisions)
 
     def applying(self, node: SimNode, entry: Entry) -> None:
         self.judge.applying(node, entry)
