@@ -22,8 +22,6 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
 from onerack.config import KvConfig
 from onerack.kv.core import snapshot, wire
 from onerack.kv.core.alarms import Alarms
@@ -38,7 +36,7 @@ from onerack.kv.core.operations import Operations, bytes_of_txn
 from onerack.kv.core.store import End, Store
 from onerack.kv.core.txn import is_read_only, plan_of
 from onerack.kv.core.version import VERSION_BYTES, Version
-from onerack.kv.messages import LIBRARY
+from onerack.kv.messages import LIBRARY, DecodeError
 
 Hook = Callable[[int, list[Version]], None]
 """(revision, what it has changed)."""

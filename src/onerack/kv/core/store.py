@@ -38,7 +38,7 @@ NEVER: Final = -1
 """The compacted revision of a store that was never compacted."""
 FIRST_REVISION: Final = 1
 SWEPT_PER_COMMAND: Final = 64
-SLICE: Final = 2048
+SLICE: Final = 1024
 """Keys or revisions that a walker looks at between two pauses."""
 EVERYTHING: Final = b""
 """As the end of a range: there is none."""

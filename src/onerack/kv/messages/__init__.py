@@ -16,8 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
-from onerack.kv.messages.build import Library, rows_of
+from onerack.kv.messages.build import DecodeError, Library, rows_of
 from onerack.kv.messages.tables import ENUMS, MESSAGES, SERVICES
+
+__all__ = ["CORRUPT", "LIBRARY", "METHODS", "NONE", "NOSPACE", "DecodeError", "Method"]
+"""And every message by its name."""
 
 NONE, NOSPACE, CORRUPT = range(3)
 """AlarmType, which lies in no message."""

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+__all__ = ["DecodeError", "Library", "rows_of"]
 
 _Field: Final = descriptor_pb2.FieldDescriptorProto
 _SCALARS: Final = {
