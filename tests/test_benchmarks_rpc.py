@@ -17,13 +17,14 @@ import pytest
 from benchmarks import rpc, rpc_cases
 from benchmarks.contest import Bar, Case, Contender, Series, judge
 from benchmarks.measure import Run, measure
+from benchmarks.rate_suite import exit_code
+from benchmarks.rate_table import case_lines
 from benchmarks.rpc_cases import CASES, Setting
 from benchmarks.rpc_peers import load, raw_tcp
 from benchmarks.rpc_peers.load import Meter, WrongReply, coroutine_load, thread_load
 from benchmarks.rpc_peers.peaks import Peaks
 from benchmarks.rpc_peers.server_process import ServerProcess, cpu_s, server_process
 from benchmarks.rpc_peers.task import PAYLOAD, Task, parse
-from benchmarks.rpc_table import case_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = Task("echo", callers=2, seconds=0.02)
@@ -80,12 +81,12 @@ def test_the_exit_code_tells_met_from_missed_from_not_measured(
     rates: float, trouble: str, limit: float | None, code: int
 ) -> None:
     contest = [series("onerack uvloop", rates, trouble=trouble), series("grpc.aio uvloop", 1.0)]
-    assert rpc.exit_code([judge(at_least(limit), contest)]) == code
+    assert exit_code([judge(at_least(limit), contest)]) == code
 
 
 def test_a_missed_bar_outweighs_one_that_was_not_measured() -> None:
     contest = [series("onerack uvloop", 1.0), series("grpc.aio uvloop", 1.0)]
-    assert rpc.exit_code([judge(at_least(2), contest), judge(at_least(2), [])]) == 1
+    assert exit_code([judge(at_least(2), contest), judge(at_least(2), [])]) == 1
 
 
 def test_the_bars_are_those_of_the_issue() -> None:

@@ -10,7 +10,14 @@ from typing import Any, Self
 
 import grpc
 
-from onerack.kv.messages import PutRequest, PutResponse, StatusRequest, StatusResponse
+from onerack.kv.messages import (
+    PutRequest,
+    PutResponse,
+    RangeRequest,
+    RangeResponse,
+    StatusRequest,
+    StatusResponse,
+)
 
 TIMEOUT_S = 5.0
 
@@ -48,3 +55,8 @@ class Api:
 
     def put(self, key: bytes, value: bytes, timeout_s: float = TIMEOUT_S) -> None:
         self.call("/etcdserverpb.KV/Put", PutRequest(key=key, value=value), PutResponse, timeout_s)
+
+    def count(self) -> int:
+        """Keys in the store."""
+        request = RangeRequest(key=b"\0", range_end=b"\0", count_only=True)
+        return int(self.call("/etcdserverpb.KV/Range", request, RangeResponse).count)

@@ -9,7 +9,6 @@ The rule: no node outlives its measurement, whatever happens; a cluster is ready
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -98,21 +97,28 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def cluster(kind: str, directory: Path, names: Sequence[str] = NAMES) -> Iterator[Cluster]:
-    """Ready for load. `directory` is made, and removed at the end."""
+def prepared(kind: str, directory: Path, names: Sequence[str] = NAMES) -> Iterator[Cluster]:
+    """Not started yet. `directory` is made, and removed at the end."""
     directory.mkdir(parents=True)
-    peers, clients = free_ports(2 * len(names))[: len(names)], free_ports(2 * len(names))[len(names) :]
+    ports = free_ports(2 * len(names))
     make = _etcd if kind == ETCD else _onerack
-    one = Cluster(kind, make(directory, names, peers, clients))
+    one = Cluster(kind, make(directory, names, ports[: len(names)], ports[len(names) :]))
     try:
-        for node in one.nodes:
-            node.start()
-        wait_until_writable(one)
         yield one
     finally:
         for node in one.nodes:
             node.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def cluster(kind: str, directory: Path, names: Sequence[str] = NAMES) -> Iterator[Cluster]:
+    """Ready for load."""
+    with prepared(kind, directory, names) as one:
+        for node in one.nodes:
+            node.start()
+        wait_until_writable(one)
+        yield one
 
 
 def wait_until_writable(one: Cluster) -> None:
@@ -153,13 +159,8 @@ def _onerack(directory: Path, names: Sequence[str], peers: Sequence[int], client
     for name, peer, client in zip(names, peers, clients, strict=True):
         place = directory / name
         command = (
-            sys.executable, "-m", "onerack", "kv", "serve", "--name", name, "--data", str(place), "--peers", initial,
-            "--listen-etcd", f"127.0.0.1:{client}", "--cluster", "benchmark",
+            sys.executable, "-m", "onerack.cli", "kv", "serve", "--name", name, "--data", str(place),
+            "--peers", initial, "--listen-etcd", f"127.0.0.1:{client}", "--cluster", "benchmark",
         )  # fmt: skip
         nodes.append(Node(name, f"127.0.0.1:{client}", command, place, rpc=f"tcp://127.0.0.1:{peer}"))
     return nodes
-
-
-def on_disk(directory: Path) -> int:
-    """Bytes below a directory."""
-    return sum(os.path.getsize(Path(root) / name) for root, _, names in os.walk(directory) for name in names)

@@ -1,4 +1,4 @@
-"""Prints what was measured of RPC: one table for each case, then the issue's bars.
+"""Prints what was measured of rates and times: one table for each case, then the issue's bars.
 
 The rule is that of table.py: the measure that counts has its minimum, maximum and number of runs beside it.
 """
@@ -13,10 +13,17 @@ from benchmarks.table import bar_line, spread
 COLUMNS = {
     "gb_per_s": ("GB/s", 2),
     "calls_per_s": ("calls/s", 0),
+    "ops_per_s": ("ops/s", 0),
+    "failover_s": ("seconds", 2),
+    "longest_s": ("longest s", 2),
+    "restart_s": ("seconds", 2),
+    "max_ms": ("longest ms", 1),
     "client_us": ("client µs", 1),
     "server_us": ("server µs", 1),
     "p50_us": ("p50 µs", 0),
     "p99_us": ("p99 µs", 0),
+    "p50_ms": ("p50 ms", 2),
+    "p99_ms": ("p99 ms", 2),
     "server_mb": ("server MB", 1),
     "client_mb": ("client MB", 1),
     "server_growth": ("server x", 3),
