@@ -31,7 +31,7 @@ check: $(VENV)/.stamp-dev
 	@$(RUN) -m mypy
 
 bench: $(VENV)/.stamp-bench
-	@$(RUN) -m benchmarks.mapreduce; mapreduce=$$?; $(RUN) -m benchmarks.rpc && exit $$mapreduce
+	@worst=0; for suite in mapreduce rpc raft; do $(RUN) -m benchmarks.$$suite || worst=$$?; done; exit $$worst
 
 soak: $(VENV)/.stamp-dev
 	@$(RUN) -m pytest -m soak --timeout 3600
