@@ -1,8 +1,8 @@
 """Golden stories of a small cluster: what the nodes say and become, message by message.
 
-The idea: a file in stories/ draws a situation, then gives commands; below each, after `----`, stands what followed, line
-by line: first what was said, in order of arrival, then what the nodes report. A change of behaviour shows as a change
-of text, to be read by a person. Every story is also watched by all invariants.
+The idea: a file in stories/ draws a situation, then gives commands; below each, after `----`, stands what followed,
+line by line: first what was said, in the order of sending, then what the nodes report. A change of behaviour shows as a
+change of text, to be read by a person. Every story is also watched by all invariants.
 
     ONERACK_REWRITE_STORIES=1 pytest tests/raft/test_stories.py
 
