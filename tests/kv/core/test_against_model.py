@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -267,5 +268,14 @@ TestStore.settings = settings(
     max_examples=60,
     stateful_step_count=40,
     deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+class LongStoreMachine(StoreMachine):
+    """The same, for long."""
+
+
+TestStoreForLong = pytest.mark.soak(pytest.mark.timeout(1200)(LongStoreMachine.TestCase))
+TestStoreForLong.settings = settings(TestStore.settings, derandomize=False, max_examples=3000, stateful_step_count=60)

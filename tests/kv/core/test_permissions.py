@@ -23,7 +23,7 @@ def inside(key: bytes, begin: bytes, end: End) -> bool:
 
 
 @given(st.lists(ranges, max_size=5), ranges)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_a_range_is_held_only_if_each_of_its_keys_is(
     granted: list[tuple[bytes, End]], asked: tuple[bytes, End]
 ) -> None:

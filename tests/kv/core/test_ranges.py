@@ -25,7 +25,7 @@ def inside(key: bytes, begin: bytes, end: End) -> bool:
 
 
 @given(st.lists(st.tuples(ranges(), st.integers(0, 9)), max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_everybody_is_found_whose_range_holds_the_key(steps: list[tuple[tuple[bytes, End], int]]) -> None:
     interest: Interest[int] = Interest()
     known: dict[int, tuple[bytes, End]] = {}

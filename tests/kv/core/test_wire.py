@@ -21,7 +21,7 @@ def a_version(key: bytes, value: bytes, create: int, mod: int, version: int, lea
 
 
 versions = st.builds(a_version, texts, st.one_of(st.just(b""), texts), numbers, numbers, numbers, leases)
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 def as_message(version: Version, with_value: bool = True) -> KeyValue:
@@ -128,7 +128,7 @@ def test_a_put_that_is_read_by_hand(key: bytes, value: bytes, lease: int, prev_k
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 def test_bytes_that_are_taken_for_a_plain_put_are_one(request: bytes) -> None:
     plain = wire.plain_put(b"\x0a" + request, 0)
     if plain is not None:
@@ -144,7 +144,7 @@ def test_a_range_that_is_read_by_hand(key: bytes, serializable: bool, keys_only:
 
 
 @given(st.binary(max_size=20))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @example(b"\x0a\x02\x38\x01")
 @example(b"\x0a\x00\x38\x01")
 def test_bytes_that_are_taken_for_a_plain_range_are_one(request: bytes) -> None:
