@@ -18,6 +18,7 @@ from onerack.raft.messages import (
     Proposed,
     Refused,
     RequestVote,
+    Synced,
     TimeoutNow,
     Transfer,
     Vote,
@@ -327,6 +328,17 @@ def test_a_witness_gets_the_places_of_the_log_and_no_payloads() -> None:
     assert kept == Entry(leader.term, leader.last_index, Kind.COMMANDS, b"")
     assert network.nodes["n3"].applied == []
     assert network["n3"].applied == network["n3"].commit
+
+
+def test_a_witness_gets_only_what_its_leader_cannot_lose() -> None:
+    """Else it might have a place in its log that nobody can fill, and refuse everybody its vote for ever."""
+    core = leader_of(WITH_WITNESS)
+    propose(core, b"a")
+    sent = messages_of(core.drain(), Append)
+    assert [to for to, append in sent if append.entries] == ["n2"]
+    core.step(Synced(), "n1", NOW)
+    sent = messages_of(core.drain(), Append)
+    assert [(to, len(append.entries)) for to, append in sent] == [("n3", 1)]
 
 
 def test_a_witness_keeps_configurations() -> None:

@@ -7,7 +7,7 @@ come, it goes in an empty Append.
 
 The rules: a leader counts its own entries only when they are durable, like anybody's; it commits by counting only an
 entry of its own term, and with it everything before (Figure 8); it never changes its own log except by appending. A
-witness gets entries without their payloads, but the same places.
+witness gets entries without their payloads, but the same places, and only what its leader cannot lose any more.
 
 Source: Ongaro & Ousterhout 2014, sections 5.3 and 5.4.2; Ongaro's dissertation 2014, sections 10.2 and 11.7.2.
 """
@@ -126,16 +126,16 @@ class Replication:
     def send_appends(self) -> None:
         """To everybody what the windows allow."""
         for node, progress in self.progress.items():
-            while self._wants(progress) and self._send_append(node, progress):
+            while self._wants(node, progress) and self._send_append(node, progress):
                 pass
         if self._state.now >= self.notice_at:
             self.notice_at = math.inf  # Whoever could not be told now will hear it with a heartbeat.
 
-    def _wants(self, progress: Progress) -> bool:
+    def _wants(self, node: NodeId, progress: Progress) -> bool:
         state, config = self._state, self._state.config
         if not progress.may_send(config.in_flight_max, config.in_flight_bytes_max):
             return False
-        if progress.asks or progress.next <= state.log.last_index:
+        if progress.asks or progress.next <= self._last_for(node):
             return True
         is_due = state.now >= self.notice_at or progress.told_commit < progress.hurry_until
         return is_due and progress.told_commit < state.commit
@@ -155,13 +155,21 @@ class Replication:
         progress.note_sent(before + len(batch), size, state.commit)
         return True
 
+    def _last_for(self, node: NodeId) -> int:
+        """A witness can give no payload back. If it had an entry that this node then lost in a crash, nobody else might
+        be electable any more: so a witness gets only what is durable here."""
+        log = self._state.log
+        return log.durable if node in self._state.configuration.witnesses else log.last_index
+
     def _batch(self, node: NodeId, first: int) -> list[Entry]:
-        state = self._state
-        if node not in state.configuration.witnesses:
-            return state.log.batch_from(first, state.config.append_bytes_max)
-        batch = state.log.batch_from(first, state.config.append_bytes_max)
+        batch = self._state.log.batch_from(first, self._state.config.append_bytes_max)
+        if node not in self._state.configuration.witnesses:
+            return batch
+        last = self._last_for(node)
         return [
-            Entry(entry.term, entry.index, entry.kind, b"") if entry.kind == Kind.COMMANDS else entry for entry in batch
+            Entry(entry.term, entry.index, entry.kind, b"") if entry.kind == Kind.COMMANDS else entry
+            for entry in batch
+            if entry.index <= last
         ]
 
     def _send_snapshot(self, node: NodeId, progress: Progress) -> bool:
