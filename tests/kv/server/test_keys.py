@@ -8,7 +8,7 @@ from pathlib import Path
 from onerack.config import KvConfig
 from onerack.kv.messages import Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest
 from onerack.kv.server.identity import cluster_id, member_id
-from onerack.kv.server.kv import is_serializable_range, is_serializable_txn
+from onerack.kv.server.kv import is_serializable_range, is_serializable_txn, may_write
 from tests.kv.server.client import connected, refused
 from tests.kv.server.group import alone, group
 from tests.rpc.links import run
@@ -135,3 +135,21 @@ def test_serializable_requests_are_recognised_however_they_are_written() -> None
     there = RequestOp(request_range=RangeRequest(key=b"k"))
     for ops, expected in (([here], True), ([here, there], False), ([], False)):
         assert is_serializable_txn(TxnRequest(success=ops).SerializeToString()) is expected
+
+
+def test_a_glance_at_a_transaction_sees_whether_it_may_write() -> None:
+    get = RequestOp(request_range=RangeRequest(key=b"k" * 200))
+    put = RequestOp(request_put=PutRequest(key=b"k", value=b"v"))
+    inner = RequestOp(request_txn=TxnRequest())
+    absent = Compare(key=b"k" * 300, target=Compare.CREATE)
+    for fields, expected in (
+        ({"success": [put]}, True),
+        ({"compare": [absent, absent], "failure": [get, put]}, True),
+        ({"success": [inner]}, True),
+        ({"compare": [absent], "success": [get, get], "failure": [get]}, False),
+        ({"compare": [absent]}, False),
+        ({}, False),
+    ):
+        assert may_write(TxnRequest(**fields).SerializeToString()) is expected
+    for nonsense in (b"\x12", b"\x12\xff", b"\x12\xff\xff\xff", b"\x0a\x7f", b"\xff" * 9):
+        assert may_write(nonsense) in (False, True)
