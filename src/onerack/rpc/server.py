@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -170,6 +170,8 @@ class Server:
         try:
             async with asyncio.timeout(self.config.drain_timeout_s if drain_s is None else drain_s):
                 await self._drained()
+                if first and self.visitors:
+                    await asyncio.sleep(_GOODBYE_S)
         except TimeoutError:
             log.warning("%d calls had not ended when the server was closed", self.open_calls)
         await self._end()
@@ -465,6 +467,9 @@ class Server:
 
 
 _TO = attrgetter("to")
+_GOODBYE_S: Final = 0.05
+"""So long after a goodbye a request may arrive that left before it was heard. It is refused, so that its caller knows
+that it did not run; cut off, nobody would know."""
 
 
 def _close(stream: tuple[Reader[Any] | None, Writer | None], error: Exception | None) -> None:
