@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class Desk:
         self.is_learner = False
         self._request_bytes_max = config.request_bytes_max
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._wanting_leader: dict[Call, Callable[[KvError], None]] = {}
         self._leader_seen_at = self._loop.time()
         self._look_timer = self._loop.call_soon(self._look)
@@ -154,25 +154,25 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------------ procedures
 
-    def run(self, call: Call, procedure: Awaitable[bytes | None]) -> None:
-        """Answers a unary call by what the procedure returns (None: it has answered itself), or raises."""
-        task = self.spawn(self._run(call, procedure))
+    def run(self, call: Call, procedure: Coroutine[Any, Any, bytes]) -> None:
+        """Answers a unary call by what the procedure returns or raises; it ends with the call."""
+        task = self._loop.create_task(procedure)
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._has_run, call))
         call.on_cancelled = task.cancel  # type: ignore[assignment]  # it returns whether; nobody asks
 
-    async def _run(self, call: Call, procedure: Awaitable[bytes | None]) -> None:
-        try:
-            response = await procedure
-        except (OnerackError, Refused) as error:
-            outcomes.answer(call, error)
-        except asyncio.CancelledError:
+    def _has_run(self, call: Call, task: asyncio.Task[bytes]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
             outcomes.answer(call, STOPPED)
-            raise
-        except Exception as error:
-            log.exception("the handler of %s has raised", call.path)
-            outcomes.answer(call, error)
-        else:
-            if response is not None:
-                call.reply(response)
+            return
+        error = task.exception()
+        if error is None:
+            call.reply(task.result())
+            return
+        if not isinstance(error, OnerackError | Refused):
+            log.error("the handler of %s has raised", call.path, exc_info=error)
+        outcomes.answer(call, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
