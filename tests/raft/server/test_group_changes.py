@@ -35,8 +35,9 @@ def test_a_learner_joins_with_its_address_gets_the_log_and_is_promoted(tmp_path:
             assert await group.read("n4", "a") == list(range(10))
             assert await group.append("n4", "a", 10) == 11
             await surely(learner, "voter", "n4")
+            everybody = ("n1", "n2", "n3", "n4")
+            await until(lambda: all(node.status().configuration.voters == everybody for node in group.nodes.values()))
             for node in group.nodes.values():
-                await until(lambda node=node: node.status().configuration.voters == ("n1", "n2", "n3", "n4"))
                 assert node.book.address_of("n4") == group.address_of("n4")
             await group.agree()
 
@@ -83,8 +84,8 @@ def test_the_leader_removes_itself_and_the_others_go_on(tmp_path: Path) -> None:
             await leader.manage("remove", leader.name)
             rest = [name for name in group.nodes if name != leader.name]
             assert await group.surely(rest[0], "a", 1) == 1
-            for name in rest:
-                await until(lambda name=name: group.nodes[name].status().configuration == Configuration(tuple(rest)))
+            wanted = Configuration(tuple(rest))
+            await until(lambda: all(group.nodes[name].status().configuration == wanted for name in rest))
             assert not leader.is_leader
 
     run(story())

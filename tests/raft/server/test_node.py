@@ -189,9 +189,9 @@ def test_a_closed_node_before_it_was_started_never_starts(tmp_path: Path) -> Non
         await node.close()
         with pytest.raises(UsageError):
             await node.start()
-        assert list(tmp_path.iterdir()) == []
 
     run(story())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_apply_that_raises_halts_the_node_which_says_why_and_nobody_waits_in_vain(

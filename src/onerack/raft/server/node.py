@@ -63,6 +63,8 @@ from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
 
+_DRAIN_S: Final = 0.05
+"""For whoever has just been told that the node ends."""
 _LOOK_S: Final = 0.1
 """How often those who wait are looked through for whom is late."""
 
@@ -232,7 +234,7 @@ class RaftNode:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.close(drain_s=0)
+        await self._server.close(drain_s=_DRAIN_S)
         await asyncio.to_thread(self._drive.close)
         await self._peers.close()
         await asyncio.to_thread(self._storage.close)
