@@ -170,10 +170,11 @@ class Server:
         try:
             async with asyncio.timeout(self.config.drain_timeout_s if drain_s is None else drain_s):
                 await self._drained()
-                if first and self.visitors:
-                    await asyncio.sleep(_GOODBYE_S)
         except TimeoutError:
             log.warning("%d calls had not ended when the server was closed", self.open_calls)
+        else:
+            if first and self.visitors and drain_s != 0:
+                await asyncio.sleep(_GOODBYE_S)
         await self._end()
 
     async def __aenter__(self) -> Self:
