@@ -55,7 +55,7 @@ class Lists:
         self.pieces_given = 0
 
     def apply(self, command: bytes, wanted: bool) -> int:
-        key, value = msgspec.msgpack.decode(command, type=tuple[str, int])
+        key, value, *_ = msgspec.msgpack.decode(command)
         values = self.lists.setdefault(key, [])
         values.append(value)
         return len(values)

@@ -63,7 +63,7 @@ from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
 
-_DRAIN_S: Final = 0.05
+_DRAIN_S: Final = 0.2
 """For whoever has just been told that the node ends."""
 _LOOK_S: Final = 0.1
 """How often those who wait are looked through for whom is late."""
