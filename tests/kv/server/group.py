@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from onerack.config import KvConfig, RaftConfig
 from onerack.kv.core import KvMachine
 from onerack.kv.server.door import KvDoor
@@ -19,6 +21,8 @@ from tests.kv.server.client import Client, connected
 
 QUICK = RaftConfig(segment_bytes=1 << 20, entry_bytes_max=1 << 19, uncommitted_bytes_max=1 << 22)
 """Small files, so that a group is quickly there."""
+ALONE = msgspec.structs.replace(QUICK, heartbeat_interval_s=0.01, election_timeout_s=0.03)
+"""Nobody else is to be waited for."""
 
 
 def free_port() -> int:
@@ -102,10 +106,10 @@ class Group:
 
 @asynccontextmanager
 async def group(
-    directory: Path, *names: str, config: KvConfig | None = None, raft: RaftConfig = QUICK
+    directory: Path, *names: str, config: KvConfig | None = None, raft: RaftConfig | None = None
 ) -> AsyncIterator[Group]:
     """A group with a leader."""
-    found = Group(directory, config or KvConfig(), raft)
+    found = Group(directory, config or KvConfig(), raft or (QUICK if names else ALONE))
     try:
         await found.begin(list(names) or ["n1"])
         yield found

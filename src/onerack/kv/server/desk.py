@@ -67,11 +67,13 @@ class Desk:
         self._leader_seen_at = self._loop.time()
         self._look_timer = self._loop.call_soon(self._look)
         node.on_role.append(self._follow_role)
+        node.on_applied.append(self._follow_role)
         self._follow_role()
 
     async def close(self) -> None:
         self._look_timer.cancel()
         self.node.on_role.remove(self._follow_role)
+        self.node.on_applied.remove(self._follow_role)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -191,9 +193,8 @@ class Desk:
         self.is_learner = self.node.name in self.node.status().configuration.learners
 
     def _look(self) -> None:
-        """That this node is no learner any more is not told to anybody; that there is no leader, for how long."""
+        """For how long has there been no leader?"""
         self._look_timer = self._loop.call_later(_LOOK_S, self._look)
-        self._follow_role()
         now = self._loop.time()
         if self.node.leader:
             self._leader_seen_at = now
