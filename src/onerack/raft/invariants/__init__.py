@@ -60,6 +60,7 @@ class Watch:
                 f"{core.term_at(promised)} there, and ends at {core.last_index}"
             )
             raise InvariantBroken("acknowledged_entries_are_durable", detail)
+        self.history.forget_terms_behind(core)
         before.is_fresh = True
         before.handed_out = core.applied
         self.look(core)

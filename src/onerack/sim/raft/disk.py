@@ -61,8 +61,7 @@ class Durable:
             self.before, self.entries = record.mark.index, []
 
     def cut_before(self, index: int) -> None:
-        drop = max(0, min(index - 1, self.mark.index) - self.before)
-        drop = min(drop, len(self.entries))
+        drop = min(max(0, index - 1 - self.before), len(self.entries))
         del self.entries[:drop]
         self.before += drop
 

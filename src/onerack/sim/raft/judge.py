@@ -58,6 +58,12 @@ class Judge:
         self._seen: dict[str, tuple[int, int, int, str]] = {}
         """Node -> life, term, commit index, role, at the last look."""
 
+    def booted(self, node: SimNode) -> None:
+        """What a node led alone and lost before it was durable, nobody has heard of: it may lead that term again."""
+        led = [term for term, leader in self.leaders.items() if leader == node.name and term > node.core.term]
+        for place in [place for place in self._places if place[1] in led]:
+            del self._places[place]
+
     # ------------------------------------------------------------------------------------------------ after each step
 
     def look(self, node: SimNode) -> None:

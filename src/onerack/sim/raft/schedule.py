@@ -248,6 +248,7 @@ class Schedule:
     # ------------------------------------------------------------------------------------------------ around nodes
 
     def booted(self, node: SimNode) -> None:
+        self.judge.booted(node)
         if self.watch is None:
             return
         if node.life == 1:

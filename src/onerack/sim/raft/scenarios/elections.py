@@ -71,6 +71,19 @@ def even_cluster_split(kit: Kit) -> None:
 
 
 @scenario
+def even_cluster_two_candidates(kit: Kit) -> None:
+    """Four nodes, two on either side, and a candidate on each, in one term."""
+    stage = Stage(kit, 4, watches=False)
+    for candidate in ("n1", "n3"):
+        stage.time_out(candidate)
+    for _ in range(3):
+        for candidate, voter in (("n1", "n2"), ("n3", "n4")):
+            stage.deliver(candidate, voter, RequestVote)
+            stage.deliver(voter, candidate, Vote)
+    stage.finish()
+
+
+@scenario
 def learner_is_no_voter(kit: Kit) -> None:
     """A candidate that is granted by a learner and itself has no majority of the voters."""
     stage = Stage(kit, 4, learner=True)
@@ -142,4 +155,31 @@ def two_disjoint_majorities(kit: Kit) -> None:
     stage.spread("n2", "n3")
     stage.ask("n1", "write", argument=2)
     stage.spread("n1", "n4", "n5")
+    stage.finish()
+
+
+@scenario
+def candidates_of_two_configurations(kit: Kit) -> None:
+    """From {1,2,3} to {1,4,5}: one candidate knows of the change, the other does not, and both ask in one term."""
+    stage = Stage(kit, 3, spares=2, watches=False)
+    stage.elect("n1", "n2", "n3")
+    stage.spread("n1", "n2", "n3")
+    for name in ("n4", "n5"):
+        stage.wake_spare(name)
+        stage.nodes[name].clock.run(0.0)
+    stage.nodes["n1"].ask(Configuration(("n1", "n4", "n5")))
+    stage.work()
+    for _ in range(4):
+        stage.beat("n1")
+        stage.exchange("n1", "n4", "n5")
+    stage.drop_all()
+    stage.crash("n1")
+    for name in ("n2", "n3", "n4", "n5"):
+        stage.nodes[name].clock.jump(1.0)
+    for candidate in ("n2", "n4"):
+        stage.time_out(candidate)
+    for _ in range(3):
+        for candidate, voter in (("n2", "n3"), ("n4", "n5")):
+            stage.deliver(candidate, voter, RequestVote)
+            stage.deliver(voter, candidate, Vote)
     stage.finish()

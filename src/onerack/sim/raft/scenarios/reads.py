@@ -59,8 +59,7 @@ def restart_within_the_lease(kit: Kit) -> None:
     """A follower confirms a leader's lease, restarts at once, and is asked for its vote: it must not give it yet."""
     stage = _led_by_n1(kit, **LEASES)
     _write_at(stage, "n1", "n2", 1)
-    stage.beat("n1")
-    stage.exchange("n1", "n2")
+    stage.spread("n1", "n2", "n3")
     stage.drop_all()
     stage.crash_and_restart("n2")
     stage.time_out("n3")
