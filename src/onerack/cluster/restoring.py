@@ -11,9 +11,8 @@ The rule: the file is checked as a whole before anything is made; a directory wi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -22,10 +21,8 @@ from onerack.kv.core import KvMachine
 from onerack.kv.server.saved import pieces_of
 from onerack.raft.commands import KV
 from onerack.raft.messages import Configuration, SnapshotMark
+from onerack.raft.server.snapshots import Snapshots
 from onerack.raft.storage import RaftLog
-
-_HEADER: Final = -1
-"""The first piece of a raft snapshot, by `raft.server.snapshots`: which machines follow."""
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -70,16 +67,10 @@ def _write(target: Path, machine: KvMachine, node: str, group: Configuration, cl
     log, _ = RaftLog.open(target, cluster=cluster, node=node, first=group, in_background=False)
     try:
         # Terms go on behind those of the lost group: its leaders' words on leases are in the store.
-        writer = log.snapshots.create(SnapshotMark(1, max(1, machine.leases.term), group))
-        for piece in _raft_pieces(machine):
+        mark = SnapshotMark(1, max(1, machine.leases.term), group)
+        writer = log.snapshots.create(mark)
+        for piece in Snapshots(log.snapshots, {KV: machine}).pieces(mark):
             writer.write(piece)
         writer.commit()
     finally:
         log.close()
-
-
-def _raft_pieces(machine: KvMachine) -> Iterator[bytes]:
-    encode = msgspec.msgpack.Encoder().encode
-    yield encode((_HEADER, encode([KV])))
-    for piece in machine.snapshot():
-        yield encode((KV, piece))
