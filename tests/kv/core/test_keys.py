@@ -179,6 +179,14 @@ def test_an_old_revision_is_read_as_it_was(client: Client) -> None:
     assert (response.count, response.more, response.header.revision) == (2, True, 5)
 
 
+def test_a_read_at_the_revision_of_a_change_sees_it(client: Client) -> None:
+    client.put(b"a", b"1")
+    client.put(b"a", b"2")
+    client.put(b"b")
+    assert [client.get(b"a", revision) for revision in (2, 3, 4)] == [b"1", b"2", b"2"]
+    assert [kv.value for kv in client.range(b"a", b"\0", revision=3).kvs] == [b"2"]
+
+
 def test_revision_zero_and_below_mean_now(client: Client) -> None:
     client.put(b"a", b"1")
     assert client.get(b"a", -5) == b"1"

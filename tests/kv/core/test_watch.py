@@ -172,6 +172,7 @@ def test_a_revision_is_never_split_however_large() -> None:
     responses = small.told()[1:]
     assert [{event.kv.mod_revision for event in response.events} for response in responses] == [{2}, {3}, {4}]
     assert [len(response.events) for response in responses] == [4, 4, 4]
+    assert [response.header.revision for response in responses] == [2, 3, 4], "none promises what the next one tells"
 
 
 def test_fragments_are_allowed_if_asked_and_say_so_but_the_last(watching: Watching) -> None:
