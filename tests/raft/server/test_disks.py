@@ -101,7 +101,7 @@ def test_a_slow_disk_is_waited_for_and_the_loop_is_not_held(tmp_path: Path) -> N
             assert not appending.done()
             assert group.machines["n1"].of("a") == []
             disk.gate.set()
-            assert await asyncio.gather(appending, second) == [1, 2]
+            assert (await appending, await second) == (1, 2)
 
     run(story())
 

@@ -137,8 +137,9 @@ def test_leadership_goes_round_while_commands_are_given_and_each_is_executed_onc
                 if leader.name != heir:
                     await surely(leader, "transfer", heir)
             over.set()
-            for name, task in clients.items():
-                assert await group.read("n1", name) == list(range(await task))
+            counts = dict(zip(clients, await asyncio.gather(*clients.values()), strict=True))
+            for name, count in counts.items():
+                assert await group.read("n1", name) == list(range(count))
             await group.agree()
 
     run(story())

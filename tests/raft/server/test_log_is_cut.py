@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from onerack.raft.server import RaftNode
+from onerack.raft.storage import SnapshotWriter
 from tests.raft.server.group import CONFIG, Group, Lists, run, until
 
 
@@ -80,7 +83,18 @@ def test_snapshots_are_taken_by_themselves_while_commands_go_on_and_the_disk_sta
     run(story())
 
 
-def test_a_snapshot_is_consistent_although_commands_are_applied_between_its_pieces(tmp_path: Path) -> None:
+def test_a_snapshot_is_consistent_although_commands_are_applied_between_its_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, write = threading.Event(), SnapshotWriter.write
+
+    def slow_write(self: SnapshotWriter, piece: bytes) -> None:
+        if self.size > 100:
+            gate.wait()
+        write(self, piece)
+
+    monkeypatch.setattr(SnapshotWriter, "write", slow_write)
+
     async def story() -> None:
         group = Group(tmp_path, ("n1",))
         async with group:
@@ -91,6 +105,7 @@ def test_a_snapshot_is_consistent_although_commands_are_applied_between_its_piec
             await until(lambda: 0 < machine.pieces_given < 50)
             assert await group.append("n1", "0", 1) == 2, "in the middle of it"
             assert 0 < machine.pieces_given < 50, "commands do not wait for it"
+            gate.set()
             await taking
             assert node.status().snapshot_index == index
             copy = Lists()

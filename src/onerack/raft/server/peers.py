@@ -20,6 +20,7 @@ from typing import Final, Protocol
 import msgspec
 
 from onerack import rpc
+from onerack.config import RpcConfig
 from onerack.errors import OnerackError, UsageError
 from onerack.raft.messages import PeerMessage, SnapshotMark
 from onerack.runtime.seam import NodeId
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 _PAUSE_S_MIN: Final = 0.02
 _PAUSE_S_MAX: Final = 1.0
 """Between two tries to reach a peer that does not answer."""
+_TIMING: Final = RpcConfig(
+    backoff_max_s=0.25, connect_timeout_s=_PAUSE_S_MAX, keepalive_interval_s=1.0, keepalive_timeout_s=2.0
+)
+"""A peer that is back must be heard before the others elect a leader without it; and a connection that leads nowhere,
+because the network has forgotten it, must not be talked into for long."""
 
 encode_messages: Final = msgspec.msgpack.Encoder().encode
 decode_messages: Final = msgspec.msgpack.Decoder(list[PeerMessage]).decode
@@ -97,7 +103,7 @@ class Peer:
             try:
                 self._client = await rpc.connect(
                     RaftPeer, self.address, cluster=self._cluster, tls=self._tls, insecure=self._insecure,
-                    connect_timeout=_PAUSE_S_MAX,
+                    connect_timeout=_PAUSE_S_MAX, config=_TIMING,
                 )  # fmt: skip
             except (OnerackError, OSError) as error:
                 if str(error) != said:  # Once: it may be down for days.
