@@ -107,6 +107,8 @@ class LeaderReads:
 
     def begin_round_if_wanted(self) -> None:
         """Who comes while a round is under way waits for the next one."""
+        if self._rounds and not self._replication.progress:
+            self.count()  # Everybody who was asked has been removed since: nobody's answer will do it.
         if self._waiting and not self._rounds:
             self.begin_round()
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterator
+from types import MethodType
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +30,7 @@ from msgspec.structs import replace
 
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import Committed, Configuration, Propose, RequestVote, Synced, Vote
-from onerack.runtime.seam import Tick
+from onerack.runtime.seam import Output, Tick
 from onerack.sim.raft.disk import Durable
 from onerack.sim.raft.judge import Broken, require
 from onerack.sim.raft.kit import Boot, Kit
@@ -48,6 +49,7 @@ class Bounds(msgspec.Struct, frozen=True):
     elections: int = 4
     proposals: int = 1
     crashes: int = 0
+    drops: int = 0
     moves: int = 9
     states: int = 100_000
 
@@ -77,10 +79,40 @@ class _Node:
         self.now = 0.0
 
     def copy(self) -> _Node:
-        # Only what the core changes: the configuration and the dice may be shared.
-        state = self.core._state
-        memo: dict[int, Any] = {id(each): each for each in (state.config, state.random)}
-        return copy.deepcopy(self, memo)
+        durable = copy.copy(self.durable)
+        durable.entries = list(durable.entries)
+        node = _Node(_clone(self.core, {}), durable, self.life)
+        node.now = self.now
+        return node
+
+
+_PARTS: Final = ("onerack.raft.core", "onerack.sim.raft.planted")
+
+
+def _clone(thing: Any, memo: dict[int, Any]) -> Any:
+    """A copy of a core, as far as it changes: its own parts, lists, tables; all else is frozen, or may be shared.
+
+    `copy.deepcopy` does the same, and takes twenty times as long.
+    """
+    kind = type(thing)
+    if kind is list or kind is deque:
+        return kind(_clone(each, memo) for each in thing)
+    if kind is dict:
+        return {key: _clone(each, memo) for key, each in thing.items()}
+    if kind is Output:
+        return Output([*thing.writes], [*thing.sends], [*thing.applied], [*thing.events], [*thing.early])
+    if kind is MethodType:
+        return MethodType(thing.__func__, _clone(thing.__self__, memo))
+    if not kind.__module__.startswith(_PARTS) or (not hasattr(thing, "__dict__") and not hasattr(thing, "__slots__")):
+        return thing
+    if isinstance(thing, tuple):
+        return kind(*(_clone(each, memo) for each in thing))  # a Round, with its list of readers
+    if (copied := memo.get(id(thing))) is not None:
+        return copied
+    memo[id(thing)] = copied = object.__new__(kind)
+    for name in getattr(kind, "__slots__", ()) or thing.__dict__:
+        setattr(copied, name, _clone(getattr(thing, name), memo))
+    return copied
 
 
 class _State:
@@ -91,7 +123,7 @@ class _State:
         self.mail: dict[tuple[str, str], tuple[Any, ...]] = {}
         self.committed: tuple[tuple[int, bytes], ...] = ()
         self.leaders: dict[int, str] = {}
-        self.elections = self.proposals = self.crashes = 0
+        self.elections = self.proposals = self.crashes = self.drops = 0
 
     def copy(self, *changing: str) -> _State:
         state = _State()
@@ -99,14 +131,15 @@ class _State:
         for name in changing:
             state.nodes[name] = self.nodes[name].copy()
         state.mail, state.leaders, state.committed = dict(self.mail), dict(self.leaders), self.committed
-        state.elections, state.proposals, state.crashes = self.elections, self.proposals, self.crashes
+        state.elections, state.proposals = self.elections, self.proposals
+        state.crashes, state.drops = self.crashes, self.drops
         return state
 
     def key(self) -> tuple[Any, ...]:
         """Equal for states that only differ in time."""
         nodes = tuple(_portrait(self.nodes[name]) for name in NAMES)
         mail = tuple(sorted((pair, letters) for pair, letters in self.mail.items() if letters))
-        return nodes, repr(mail), self.committed, self.elections, self.proposals, self.crashes
+        return nodes, repr(mail), self.committed, self.elections, self.proposals, self.crashes, self.drops
 
 
 def _portrait(node: _Node) -> tuple[Any, ...]:
@@ -116,13 +149,17 @@ def _portrait(node: _Node) -> tuple[Any, ...]:
     return core.hard_state, core.role, core.leader, core.commit, log, progress if core.role == "leader" else ()
 
 
-def explore(kit: Kit, bounds: Bounds | None = None) -> Explored:
-    """Raises: Found."""
+def explore(kit: Kit, bounds: Bounds | None = None, start: tuple[Move, ...] = ()) -> Explored:
+    """Everything that can follow on the moves `start`, which count. Raises: Found."""
     bounds = bounds or Bounds()
     explorer = _Explorer(kit, bounds)
     first = explorer.begin()
+    for move in start:
+        reached = explorer.make(first, move)
+        assert reached is not None, f"{move} leads nowhere"
+        first = reached
     seen = {first.key()}
-    waiting: deque[tuple[_State, tuple[Move, ...]]] = deque([(first, ())])
+    waiting: deque[tuple[_State, tuple[Move, ...]]] = deque([(first, start)])
     tried = 0
     while waiting:
         state, path = waiting.popleft()
@@ -167,14 +204,18 @@ class _Explorer:
         for pair, letters in sorted(state.mail.items()):
             if letters:
                 yield "pass", *pair
-                yield "drop", *pair
+                if state.drops < self._bounds.drops:
+                    yield "drop", *pair
         for name in NAMES:
             if state.nodes[name].core.role == "leader" and state.proposals < self._bounds.proposals:
                 yield "propose", name
             if state.crashes < self._bounds.crashes:
                 yield "crash", name
         if state.elections < self._bounds.elections:
+            newest = state.leaders[max(state.leaders)]
             for candidate in NAMES:
+                if candidate == newest:
+                    continue  # it would only lead another term
                 for voter in NAMES:
                     if voter != candidate:
                         yield "elect", candidate, voter
@@ -192,6 +233,7 @@ class _Explorer:
             state.crashes += 1
             self._crash(state, names[0])
         else:
+            state.drops += kind == "drop"
             self._pass(state, names[0], names[1], answers=kind == "pass")
         return state
 
