@@ -261,8 +261,8 @@ class Proposed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):
-    """Nothing was done, and nothing will be. `cause`: not_leader, transferring, overloaded, pending (another change of
-    the configuration is under way), not_ready (no entry of this term is committed yet), invalid."""
+    """Nothing was done, and nothing will be. `cause`: not_leader, transferring, overloaded, invalid; of a change also
+    pending (another one is under way), not_ready (no entry of this term is committed yet), not_caught_up."""
 
     number: int
     cause: str
