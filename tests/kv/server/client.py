@@ -7,6 +7,7 @@ us and to etcd alike.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -143,6 +144,7 @@ class Client:
                 payload = await self._reader.readexactly(word >> 8)
                 self._take(word & 0xFF, flags, number, payload)
         except (asyncio.IncompleteReadError, OSError):
+            self._writer.close()
             for stream in self._streams.values():
                 stream.end(StatusError(-1, "the connection is lost"))
 
@@ -167,10 +169,12 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(address: str, reads: bool = True, **metadata: str) -> AsyncIterator[Client]:
-    """A client of `tcp://host:port`; `metadata` goes with every call."""
+async def connected(
+    address: str, reads: bool = True, tls: ssl.SSLContext | None = None, **metadata: str
+) -> AsyncIterator[Client]:
+    """A client of `tcp://host:port`, or with `tls` of `tls://host:port`; `metadata` goes with every call."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
-    client = Client(*await asyncio.open_connection(host, int(port)), reads)
+    client = Client(*await asyncio.open_connection(host, int(port), ssl=tls), reads)
     client.metadata = tuple((name.encode(), value.encode()) for name, value in metadata.items())
     try:
         yield client

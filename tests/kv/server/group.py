@@ -123,4 +123,4 @@ async def alone(directory: Path, config: KvConfig | None = None, **metadata: str
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(group(directory, config=config))
         assert found.leader is not None
-        yield await stack.enter_async_context(connected(found.leader.address, reads=True, **metadata))
+        yield await stack.enter_async_context(connected(found.leader.address, reads=True, tls=None, **metadata))

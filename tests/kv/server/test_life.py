@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from onerack.config import KvConfig
-from onerack.errors import CallError, NotExecuted, Overloaded, StorageFull, Unknown
+from onerack.errors import CallError, NotExecuted, Overloaded, StorageFull, Unknown, UsageError
 from onerack.kv.core import KvError
 from onerack.kv.server.outcomes import refusal_of
+from onerack.kv.server.server import KvServer
 from onerack.raft import RaftNode
 from tests.kv.server.client import connected, refused
 from tests.kv.server.group import group
@@ -110,5 +111,49 @@ def test_a_call_that_its_client_gives_up_leaves_nothing_behind(tmp_path: Path) -
             await found.until(lambda: not server._leases.streams)
             async with connected(place.address) as client:
                 assert (await client.call("Range", key=b"l", range_end=b"m")).count == 1
+
+    run(main())
+
+
+def test_a_server_that_cannot_listen_leaves_its_node_as_it_was(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with group(tmp_path) as found:
+            place = found.places["n1"]
+            hooks = [list(place.node.on_role), list(place.node.on_applied), list(place.machine.on_events)]
+            second = KvServer(place.node, place.machine, place.address)
+            with pytest.raises(UsageError, match="cannot listen"):
+                await second.start()
+            await second.close()
+            assert hooks == [place.node.on_role, place.node.on_applied, place.machine.on_events]
+            async with connected(place.address) as client:
+                await client.call("Put", key=b"k")
+
+    run(main())
+
+
+def test_a_certificate_says_who_asks_when_there_is_no_token(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.rpc.certificates import Authority
+
+    async def main() -> None:
+        authority = Authority(tmp_path)
+        tls = authority.server(authority.issue("server", addresses=["127.0.0.1"]))
+        async with group(tmp_path) as found:
+            place = found.places["n1"]
+            async with KvServer(place.node, place.machine, "tls://127.0.0.1:0", tls=tls) as server:
+                async with connected(place.address) as client:
+                    for name in ("root", "ann"):
+                        await client.call("UserAdd", name=name, options={"no_password": True})
+                    await client.call("RoleAdd", name="root")
+                    await client.call("UserGrantRole", user="root", role="root")
+                    await client.call("AuthEnable")
+                for name, expected in (("root", None), ("ann", 7), ("stranger", 7)):
+                    context = authority.client(authority.issue(name))
+                    context.set_alpn_protocols(["h2"])
+                    async with connected(server.address, tls=context) as client:
+                        if expected is None:
+                            await client.call("Put", key=b"k")
+                        else:
+                            assert (await refused(client.call("Put", key=b"k")))[0] == expected
 
     run(main())

@@ -205,3 +205,43 @@ def test_writes_and_watches_on_any_node_survive_the_leader(tmp_path: Path) -> No
                 assert (await client.call("Range", key=b"k", range_end=b"l", count_only=True)).count == 40
 
     run(main())
+
+
+def test_members_are_promoted_and_removed_through_any_node_even_the_leader_itself(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with group(tmp_path, "n1", "n2", "n3") as found:
+            assert found.leader is not None
+            leader, follower = found.leader, found.follower
+            name = f"127.0.0.1:{free_port()}"
+            found.addresses[name] = f"tcp://{name}"
+            async with connected(follower.address) as client:
+                number = (await client.call("MemberAdd", peerURLs=[f"http://{name}"], isLearner=True)).member.ID
+                code, text = await refused(client.call("MemberPromote", ID=number))
+                assert (code, text.endswith("which is in sync with leader")) == (9, True)
+                place = await found.add(name, joins=True)
+                await found.until(lambda: place.node.status().configuration.learners == (name,))
+                await found.until(lambda: place.node.applied >= leader.node.applied)
+                await client.call("MemberPromote", ID=number)
+                left = await client.call("MemberRemove", ID=member_id(leader.node.name))
+                assert member_id(leader.node.name) not in [member.ID for member in left.members]
+                await leader.stop()
+                await found.until(lambda: found.leader is not None)
+                await client.call("Put", key=b"k")
+                assert (await client.call("Range", key=b"k")).count == 1
+
+    run(main())
+
+
+def test_a_voter_that_is_added_gets_its_vote_when_it_has_caught_up(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with group(tmp_path, "n1") as found, connected(found.places["n1"].address) as client:
+            name = f"127.0.0.1:{free_port()}"
+            found.addresses[name] = f"tcp://{name}"
+            await client.call("MemberAdd", peerURLs=[f"http://{name}"])
+            place = await found.add(name, joins=True)
+            await found.until(lambda: name in place.node.status().configuration.voters)
+            await found.until(lambda: len(place.node.book.all()) == 2)
+            members = (await client.call("MemberList")).members
+            assert sorted(member.isLearner for member in members) == [False, False]
+
+    run(main())

@@ -28,6 +28,7 @@ from onerack.kv.core.errors import (
     NO_LEADER,
     NO_SPACE,
     NOT_FOR_LEARNER,
+    PERMISSION_REFUSED,
     REQUEST_TOO_LARGE,
     STOPPED,
     Refused,
@@ -104,10 +105,14 @@ class Desk:
     def user_of(self, call: Call) -> str:
         """Raises: Refused: the token is void. Requires: authentication is on."""
         if not call.token:
-            return call.peer.identity  # Of a certificate that was asked for and verified; else empty.
-        user = self.tokens.user_of(call.token)
-        if user is None:
-            raise Refused(INVALID_TOKEN)
+            user = call.peer.identity  # Of a certificate that was asked for and verified; else empty.
+        else:
+            found = self.tokens.user_of(call.token)
+            if found is None:
+                raise Refused(INVALID_TOKEN)
+            user = found
+        if len(user.encode()) > NAME_BYTES_MAX:
+            raise Refused(PERMISSION_REFUSED)  # A command has no room for the name, and a part of it is another name.
         return user
 
     def check_admin(self, user: str) -> None:
@@ -208,7 +213,7 @@ _GROWING: Final = frozenset({Kind.PUT, Kind.TXN, Kind.LEASE_GRANT})
 
 
 def _command(kind: int, user: str, request: bytes) -> bytes:
-    return encode_command(kind, user.encode()[:NAME_BYTES_MAX], request)
+    return encode_command(kind, user.encode(), request)
 
 
 def _no_space(call: Call, result: Any) -> None:

@@ -96,6 +96,8 @@ class KvServer:
         self._tokens = Tokens(node, machine, self._door, self.config.auth_token_ttl_s)
         self._desk = Desk(node, machine, self.config, self._door, self._tokens)
         self._door.open(node, _Leading(self._lessor, self._tokens), self.config.request_timeout_s)
+        self._watches = WatchService(self._desk)
+        self._leases = LeaseService(self._desk)
         try:
             await self._open()
         except BaseException:
@@ -103,8 +105,6 @@ class KvServer:
             raise
 
     async def _open(self) -> None:
-        self._watches = WatchService(self._desk)
-        self._leases = LeaseService(self._desk)
         cluster = ClusterService(self._desk)
         handlers: dict[str, Unary | Stream] = {}
         for service in (
@@ -130,8 +130,6 @@ class KvServer:
         if listener is None:
             return
         self._address = listener.address
-        self._watches.close()
-        self._leases.close()
         if drain_s:
             await listener.close(drain_s)
         await self._close_services()
@@ -139,6 +137,8 @@ class KvServer:
         await listener.close()
 
     async def _close_services(self) -> None:
+        self._watches.close()
+        self._leases.close()
         await self._desk.close()
         await self._tokens.close()
         self._lessor.close()

@@ -63,6 +63,7 @@ class WatchService:
         self.desk.machine.on_restore.remove(self.tell_soon)
         for stream in list(self._streams.values()):
             stream.end(STOPPED)
+        self.desk.machine.store.wanted_from = None  # Nobody reads the log any more.
 
     def handlers(self) -> Mapping[str, Unary | Stream]:
         return {"/etcdserverpb.Watch/Watch": Stream(self._open)}
