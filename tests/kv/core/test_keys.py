@@ -240,6 +240,7 @@ def test_a_put_without_lease_detaches_the_old_one(client: Client) -> None:
 def test_a_put_without_key_is_refused(client: Client) -> None:
     with refused(errors.EMPTY_KEY):
         client.put(b"", b"v")
+    assert client.machine.apply(b"\x01\x00\x0a\x00\x12\x01v", True) == errors.EMPTY_KEY
 
 
 # ------------------------------------------------------------------------------------------------ deletions

@@ -35,6 +35,7 @@ def test_15220_a_progress_notice_is_not_ahead_of_the_streams_events() -> None:
     watching = Watching()
     for _ in range(PASS_REVISIONS * 2):
         watching.client.machine.apply(b"\x01\x00\x0a\x01a", False)
+    watching.hub.advance()
     watching.create(b"a", start_revision=2)
     watching.hub.ask_progress(1)
     told = 0

@@ -152,6 +152,26 @@ def test_the_checksum_does_not_know_what_is_swept_away() -> None:
     assert client.machine.hash_kv(30) == twin.hash_kv(30)
 
 
+def test_the_checksum_does_not_know_a_compacted_deletion() -> None:
+    client = Client()
+    client.put(b"a")
+    client.delete(b"a")
+    client.compact(3)
+    before = client.machine.hash_kv()
+    while not client.machine.store.sweep():
+        pass
+    assert client.machine.hash_kv() == before
+
+
+def test_a_restored_store_never_draws_the_id_of_a_lease_that_is_over() -> None:
+    client = Client()
+    over = client.grant(0).ID
+    client.revoke(over)
+    machine = restored(client.machine.snapshot())
+    client.twin = machine
+    assert over != client.grant(0).ID
+
+
 def test_the_checksum_knows_every_field_that_can_be_read() -> None:
     def hash_of(*commands: bytes) -> int:
         machine = KvMachine()

@@ -335,3 +335,27 @@ def test_a_watch_that_a_compacted_snapshot_passes_is_told_so(watching: Watching)
     watching.client.machine.restore(ahead.machine.snapshot())
     (response,) = watching.told()
     assert (response.canceled, response.compact_revision) == (True, 4)
+
+
+def test_a_laggard_that_is_ahead_of_another_hears_nothing_twice(watching: Watching) -> None:
+    for _ in range(2 * PASS_REVISIONS):
+        watching.client.machine.apply(b"\x01\x00\x0a\x01a", False)
+    watching.hub.advance()
+    ahead = PASS_REVISIONS + 50
+    watching.create(b"a", start_revision=2)
+    watching.create(b"a", start_revision=ahead)
+    events = watching.events()
+    assert [revision for number, *_, revision in events if number == 0] == list(range(2, 2 * PASS_REVISIONS + 2))
+    assert [revision for number, *_, revision in events if number == 1] == list(range(ahead, 2 * PASS_REVISIONS + 2))
+
+
+def test_a_quiet_watch_has_missed_nothing_that_was_compacted_before_it_was_paused(watching: Watching) -> None:
+    watching.create(b"quiet")
+    for _ in range(4):
+        watching.client.put(b"a")
+    watching.told()
+    watching.client.compact(4)
+    watching.hub.pause(STREAM)
+    watching.hub.resume(STREAM)
+    watching.client.put(b"quiet")
+    assert watching.events() == [(0, "PUT", b"quiet", 6)]
