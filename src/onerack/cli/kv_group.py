@@ -68,7 +68,7 @@ app = typer.Typer(
 )
 
 _PAUSE_S: Final = 0.2
-_FOR_A_WHILE: Final = frozenset({"pending", "not_ready", "transferring", "no_leader", "not_leader"})
+_FOR_A_WHILE: Final = frozenset({"pending", "not_ready", "not_caught_up", "transferring", "no_leader", "not_leader"})
 """Causes for which the group refuses now what it will take later."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The node.")]

@@ -17,6 +17,8 @@ from onerack.errors import ApplicationError, CallError, NotExecuted, Unknown
 _FINAL: Final = frozenset({"too_large", "invalid", "bad_arguments", "no_method", "forbidden", "closed", "deadline"})
 """Why a call was not executed that would not be executed the next time either."""
 
+_LEADERLESS: Final = frozenset({"no_leader", "not_leader", "leader_changed"})
+
 
 class KvRefused(ApplicationError):
     """The store has refused: nothing was changed. The message is etcd's text, the cause gRPC's word for its code."""
@@ -36,8 +38,13 @@ def meaning_of(error: CallError) -> CallError:
     return error
 
 
-def may_be_tried_again(error: CallError, *, reads: bool) -> bool:
-    """Whether another attempt can do no harm, and may do better. `error`: as `meaning_of` gives it."""
+def may_be_tried_again(error: CallError, *, reads: bool, orders: bool = False) -> bool:
+    """Whether another attempt can do no harm, and may do better. `error`: as `meaning_of` gives it.
+
+    `orders`: it is one to change the group. What the leader has refused then is for whoever gave it to know.
+    """
+    if isinstance(error, NotExecuted) and orders:
+        return error.cause in _LEADERLESS
     if isinstance(error, NotExecuted):
         return error.cause not in _FINAL
     return reads and isinstance(error, Unknown)

@@ -11,6 +11,7 @@ The rule: a write is tried again only when it was surely not executed; a read wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,6 +32,8 @@ _PAUSE_S_MAX: Final = 0.5
 _CLEAN_UP_S: Final = 0.25
 READS: Final = frozenset({"get", "find", "renew", "remaining", "leases", "status", "members"})
 """Methods that do no harm when they run twice."""
+ORDERS: Final = frozenset({"manage", "add_member"})
+"""Methods that change the group."""
 
 
 class Link:
@@ -46,27 +49,28 @@ class Link:
         self._how: dict[str, Any] = {"tls": tls, "insecure": insecure, "cluster": cluster, "deadline": timeout_s}
         self.timeout_s = timeout_s
         self._client: rpc.Client[Kv]
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._retired: dict[rpc.Client[Kv], None] = {}
-        """They have open calls, and are closed when those have ended."""
+        self._following: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        """One for each client of before: it has open calls, and is closed when those have ended."""
         self._shunned: dict[str, float] = {}
-        self._is_closed = False
+        self._closing = asyncio.Event()
 
     async def start(self, connect_timeout_s: float) -> None:
         """Raises: NotExecuted: nobody answers. BindingRefused, UsageError: as `rpc.connect`."""
         self._client = await rpc.connect(Kv, *self._endpoints, connect_timeout=connect_timeout_s, **self._how)
         self.stub = self._client.stub
         await self._move_to_leader()
-        self._spawn(self._follow_leader())
+        self._following = asyncio.get_running_loop().create_task(self._follow_leader())
 
     async def close(self) -> None:
         """Open calls end as Unknown if they may have run. May be called again."""
-        self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for client in [self._client, *self._retired]:
-            await client.close()
+        self._closing.set()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._client.close()
+        # They are not cancelled: a client whose closing was cancelled would never be closed.
+        await asyncio.gather(*self._retiring)
 
     @property
     def server(self) -> str:
@@ -87,7 +91,8 @@ class Link:
             error = meaning_of(error)
             now = loop.time()
             late = now + pause_s >= give_up_at
-            if late or self._is_closed or not may_be_tried_again(error, reads=method in READS):
+            is_worth_it = may_be_tried_again(error, reads=method in READS, orders=method in ORDERS)
+            if late or self._closing.is_set() or not is_worth_it:
                 raise error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S_MAX)
@@ -133,8 +138,9 @@ class Link:
             await client.close()
             raise
         before, self._client, self.stub = self._client, client, client.stub
-        self._retired[before] = None
-        self._spawn(self._retire(before))
+        task = asyncio.get_running_loop().create_task(self._retire(before))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def _shun(self, address: str) -> None:
         self._shunned[address] = asyncio.get_running_loop().time() + _SHUN_S
@@ -144,12 +150,8 @@ class Link:
 
     async def _retire(self, client: rpc.Client[Kv]) -> None:
         """Its calls and watches go on where they are."""
-        while client.open_calls and client.server:  # noqa: ASYNC110 - nobody tells when a connection has no more calls
-            await asyncio.sleep(_CLEAN_UP_S)
+        while client.open_calls and client.server and not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLEAN_UP_S):
+                    await self._closing.wait()
         await client.close()
-        self._retired.pop(client, None)
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
