@@ -15,6 +15,7 @@ import pytest
 
 from onerack.kv.core import KvMachine
 from onerack.kv.server.saved import pieces_of
+from onerack.kv.server.server import KvServer
 from tests.kv.server.etcdctl import commands, etcdctl, struck
 from tests.kv.server.group import Group, group
 from tests.kv.server.theirs import etcd, needs_etcd, needs_etcdctl
@@ -167,5 +168,25 @@ def test_a_cluster_of_three_as_etcdctl_sees_it(tmp_path: Path) -> None:
             assert "in sync with leader" in await said(everywhere, f"member promote {number}")
             assert f"{number}, unstarted, , http://127.0.0.1:1, , true" in await said(everywhere, "member list")
             assert "removed" in await said(everywhere, f"member remove {number}")
+
+    run(main())
+
+
+def test_etcdctl_with_certificates(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from tests.rpc.certificates import Authority
+
+    async def main() -> None:
+        authority = Authority(tmp_path)
+        tls = authority.server(authority.issue("server", addresses=["127.0.0.1"]))
+        shown = authority.issue("somebody")
+        async with group(tmp_path) as found:
+            place = found.places["n1"]
+            async with KvServer(place.node, place.machine, "tls://127.0.0.1:0", tls=tls) as server:
+                url = server.address.replace("tls://", "https://")
+                with_certificate = f"--cacert {authority.path} --cert {shown} --key {shown}"
+                assert await said(url, f"{with_certificate} put k v") == "0\nOK\n"
+                assert await said(endpoint_of(found), "get k") == "0\nk\nv\n"
+                assert not (await said(url, f"--cacert {authority.path} --command-timeout 1s get k")).startswith("0")
 
     run(main())
