@@ -119,7 +119,8 @@ def test_the_server_that_holds_the_connection_is_lost_and_each_call_is_executed_
 
                 async def payer(first: int) -> None:
                     for number in range(first, first + 15):
-                        answers.append(await till.pay(number))
+                        answer = await till.pay(number)
+                        answers.append(answer)
 
                 paying = [asyncio.create_task(payer(1000 * each)) for each in range(4)]
                 for round in range(3):
@@ -216,7 +217,7 @@ def test_a_command_whose_answer_is_lost_on_its_way_back_is_unknown_and_never_exe
 
             leader.take = take_and_fall_silent  # type: ignore[method-assign,assignment]
             # The follower hears nothing from the log either.
-            follower.receive = lambda sender, messages: None  # type: ignore[method-assign]
+            follower.receive = lambda sender, messages: None
             with pytest.raises(Unknown):
                 await group.append(follower.name, "a", 1)
             del leader.take, follower.receive  # type: ignore[attr-defined]
