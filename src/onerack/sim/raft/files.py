@@ -66,7 +66,10 @@ class SectorFile:
         self._content.write(len(self._content.present), content)
 
     def write(self, position: int, *pieces: bytes) -> None:
-        self._content.write(position, b"".join(pieces))
+        written = b"".join(pieces)
+        if self._disk.lazy and self.read(position, len(written)) == written:
+            return
+        self._content.write(position, written)
 
     def read(self, position: int, size: int) -> bytes:
         return bytes(self._content.present[position : position + size])
@@ -83,6 +86,8 @@ class SectorDisk:
 
     def __init__(self, chance: random.Random) -> None:
         self.sync_fails = False
+        self.lazy = False
+        """What is there already is not written again: a bug that is planted."""
         self._chance = chance
         self._names: dict[str, _Content] = {}
         self._durable_names: dict[str, _Content] = {}
@@ -195,6 +200,8 @@ class FileStorage:
 
     def __init__(self, chance: random.Random, node: str, first: Configuration, config: RaftConfig) -> None:
         self.disk = SectorDisk(chance)
+        self.machine_dies: bool | None = None
+        """Whether power is lost when the process ends; None: by chance."""
         self._chance = chance
         self._node = node
         self._first = first
@@ -274,7 +281,8 @@ class FileStorage:
     def crash(self) -> None:
         self.disk.sync_fails = False
         self._pending.clear()
-        if self._chance.random() < 0.5:
+        dies = self._chance.random() < 0.5 if self.machine_dies is None else self.machine_dies
+        if dies:
             self.disk.crash()
         else:
             self.disk.kill()

@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from onerack.raft.messages import Appended, Configuration, Entry, HardState, LogReset, SnapshotMark, Vote
+from onerack.raft.core import decode_configuration
+from onerack.raft.messages import Appended, Configuration, Entry, HardState, Kind, LogReset, SnapshotMark, Vote
 from onerack.sim.checker import APPENDS, REGISTER, Operation, check_linearizable, check_zones
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Judge:
         """Term -> its leader."""
         self.committed: list[tuple[int, bytes, str]] = [(0, b"", "")]
         """Index -> term and payload of what was applied there first, and by whom."""
+        self._configurations: list[tuple[int, Configuration]] = []
+        """Index -> the configuration that was committed there."""
         self._votes: dict[tuple[str, int], str] = {}
         self._places: dict[tuple[int, int], tuple[int, bytes, int]] = {}
         """(index, term) -> kind and payload, and the term before it, of every entry that was ever written."""
@@ -168,6 +171,8 @@ class Judge:
         require(index <= len(self.committed), "applied_in_order", f"{node.name} applies {index} before anything else")
         if index == len(self.committed):
             self.committed.append((entry.term, entry.payload, node.name))
+            if entry.kind == Kind.CONFIGURATION:
+                self._configurations.append((index, decode_configuration(entry.payload)))
             return
         term, payload, first = self.committed[index]
         same = entry.term == term and (entry.payload == payload or not entry.payload or not payload)
@@ -175,6 +180,12 @@ class Judge:
         require(same, "state_machine_safety", detail)
         if entry.payload and not payload:
             self.committed[index] = (term, entry.payload, node.name)
+
+    def snapshotted(self, node: SimNode, mark: SnapshotMark) -> None:
+        """A snapshot of its own is durable."""
+        known = [configuration for index, configuration in self._configurations if index <= mark.index]
+        right = not known or mark.configuration == known[-1]
+        require(right, "snapshots_hold_their_configuration", f"{node.name}: {mark}, committed was {known[-1:]}")
 
     def restored(self, node: SimNode, mark: SnapshotMark) -> None:
         known = mark.index < len(self.committed) and self.committed[mark.index][0] == mark.term

@@ -27,7 +27,7 @@ from onerack.sim.raft.kit import Kit
 from onerack.sim.raft.network import Network
 from onerack.sim.raft.node import SimNode
 from onerack.sim.raft.options import Options, draw
-from onerack.sim.raft.requests import Reply
+from onerack.sim.raft.requests import Reply, Request, SnapshotPiece
 from onerack.sim.raft.story import Story
 from onerack.sim.seeds import stream
 from onerack.sim.world import NS, World
@@ -227,9 +227,9 @@ class Schedule:
         self.network.send(sender, to, message)
 
     def _deliver(self, to: str, message: Any, sender: str) -> None:
+        if self.story is not None and isinstance(message, Request | Reply | SnapshotPiece):
+            self.story.message(self.world.now, sender, to, message)
         if isinstance(message, Reply):
-            if self.story is not None:
-                self.story.message(self.world.now, sender, to, message)
             self.clients[to].receive(message)
         else:
             self.nodes[to].receive(message, sender)
@@ -295,6 +295,9 @@ class Schedule:
 
     def applying(self, node: SimNode, entry: Entry) -> None:
         self.judge.applying(node, entry)
+
+    def snapshotted(self, node: SimNode, mark: SnapshotMark) -> None:
+        self.judge.snapshotted(node, mark)
 
     def restored(self, node: SimNode, mark: SnapshotMark) -> None:
         self.restores += 1

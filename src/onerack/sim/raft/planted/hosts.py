@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from onerack.raft.core import RaftCore
-from onerack.raft.messages import NOBODY, Configuration, HardState, SnapshotMark
+from onerack.raft.messages import NOBODY, Configuration, HardState, Recovered, SnapshotMark
 from onerack.sim.raft.disk import Storage
 from onerack.sim.raft.files import FileStorage, SectorDisk
 from onerack.sim.raft.kit import Boot, Kit
@@ -96,6 +96,25 @@ class DirectoriesAreNotSynced(Kit):
         storage = super().make_storage(node, chance, first, options)
         if isinstance(storage, FileStorage):
             storage.disk.__class__ = self.Wrong
+        return storage
+
+
+@plant
+class WhatIsReadIsBelieved(Kit):
+    """A starting node takes what it reads for durable, though the last life may have died of a sync that failed."""
+
+    class Wrong(FileStorage):
+        def recover(self) -> Recovered:
+            # What is written over itself with the same bytes is not written.
+            self.disk.lazy = True
+            recovered = super().recover()
+            self.disk.lazy = False
+            return recovered
+
+    def make_storage(self, node: str, chance: random.Random, first: Configuration, options: Options) -> Storage:
+        storage = super().make_storage(node, chance, first, options)
+        if isinstance(storage, FileStorage):
+            storage.__class__ = self.Wrong
         return storage
 
 

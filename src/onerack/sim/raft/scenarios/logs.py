@@ -114,7 +114,7 @@ def answer_of_an_earlier_term(kit: Kit) -> None:
     stage.elect("n1", "n2", "n3")
     stage.spread("n1", "n2", "n3", "n4", "n5")
     for value in (1, 2):
-        stage.ask("n1", "write", argument=value)
+        stage.propose("n1", value)
     stage.deliver("n1", "n2", Append)
     late = stage.take("n2", "n1", Appended)
     require(bool(late), "the_script_goes_on", "n2 should have acknowledged entry 3")

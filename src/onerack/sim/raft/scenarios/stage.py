@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from onerack.raft.messages import RequestVote, Vote
+from onerack.raft.messages import Propose, RequestVote, Vote
 from onerack.runtime.seam import Tick
 from onerack.sim.raft.clients import SimClient
 from onerack.sim.raft.judge import check_history, require
 from onerack.sim.raft.kit import Kit
+from onerack.sim.raft.machine import Command, encode_command
 from onerack.sim.raft.node import SimNode
 from onerack.sim.raft.options import small_world
 from onerack.sim.raft.requests import Reply, Request
@@ -168,6 +169,12 @@ class Stage(Schedule):
         asking.begin(kind, key, argument, to)
         self.work()
         return asking
+
+    def propose(self, to: str, value: int) -> None:
+        """An entry that nobody waits for, or asks for again."""
+        command = Command("script", value, "write", "w0", value)
+        self.nodes[to].tell_core(Propose(-value, encode_command(command)))
+        self.work()
 
     # ------------------------------------------------------------------------------------------------ the end
 

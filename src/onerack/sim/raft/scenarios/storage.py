@@ -35,6 +35,7 @@ def fsync_fails_once_then_ok(kit: Kit) -> None:
     node = stage.nodes["n1"]
     stage.time_out("n1")
     stage.expect_leader("n1")
+    _files(node).machine_dies = False
     node.storage.sync_fails = True
     stage.ask("n1", "write", argument=1)
     if node.alive:
