@@ -200,7 +200,9 @@ def test_a_log_that_was_closed_or_gets_too_long_a_command_refuses_it_before_it_i
     run(story())
 
 
-def test_a_command_whose_answer_is_lost_on_its_way_back_is_unknown_and_never_executed_twice(tmp_path: Path) -> None:
+def test_a_command_whose_answer_is_lost_on_its_way_back_is_unknown_and_never_executed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was passed on to the leader, which took it; then the two lost sight of each other."""
 
     async def story() -> None:
@@ -215,12 +217,12 @@ def test_a_command_whose_answer_is_lost_on_its_way_back_is_unknown_and_never_exe
                 take(leader, payload)
                 return asyncio.get_running_loop().create_future()
 
-            leader.take = take_and_fall_silent  # type: ignore[method-assign,assignment]
-            # The follower hears nothing from the log either.
-            follower.receive = lambda sender, messages: None
-            with pytest.raises(Unknown):
-                await group.append(follower.name, "a", 1)
-            del leader.take, follower.receive  # type: ignore[attr-defined]
+            with monkeypatch.context() as silence:
+                silence.setattr(leader, "take", take_and_fall_silent)
+                # The follower hears nothing from the log either.
+                silence.setattr(follower, "receive", lambda sender, messages: None)
+                with pytest.raises(Unknown):
+                    await group.append(follower.name, "a", 1)
             assert await group.read(follower.name, "a") == [1]
             assert len(taken) == 1
             await group.agree()
