@@ -105,6 +105,7 @@ def _run(procedure: Coroutine[Any, Any, int | None]) -> int | None:
 
 
 async def _serve(name: str, data: Path, how: dict[str, Any], *, as_json: bool) -> int | None:
+    from onerack.cluster.collector import spare_old_objects
     from onerack.cluster.control import ControlNode
 
     asked = asyncio.Event()
@@ -113,6 +114,7 @@ async def _serve(name: str, data: Path, how: dict[str, Any], *, as_json: bool) -
         loop.add_signal_handler(number, _on_signal, asked, number)
     node = ControlNode(name, data, **how)
     await node.start()
+    spare_old_objects()
     try:
         print(_first_line(node, as_json=as_json), flush=True)
         ended = asyncio.ensure_future(node.wait())
