@@ -113,8 +113,8 @@ async def _serve(name: str, data: Path, how: dict[str, Any], *, as_json: bool) -
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, asked, number)
     node = ControlNode(name, data, **how)
-    await node.start()
     spare_old_objects()
+    await node.start()
     try:
         print(_first_line(node, as_json=as_json), flush=True)
         ended = asyncio.ensure_future(node.wait())
