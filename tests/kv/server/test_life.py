@@ -65,6 +65,7 @@ def test_a_write_that_cannot_be_decided_is_never_said_to_be_refused(tmp_path: Pa
         (NotExecuted("", cause="leader_changed"), (14, "etcdserver: leader changed")),
         (NotExecuted("", cause="stopping"), (14, "etcdserver: server stopped")),
         (NotExecuted("", cause="too_large"), (3, "etcdserver: request is too large")),
+        (NotExecuted("", cause="storage_full"), (8, "etcdserver: mvcc: database space exceeded")),
         (NotExecuted("", cause="whatever"), (14, "etcdserver: request timed out")),
         (Overloaded(""), (8, "etcdserver: too many requests")),
         (Unknown("", cause="stopping"), (14, "etcdserver: request timed out")),

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.1
 _PROMOTION_PAUSE_S: Final = 0.5
-_FOR_A_WHILE: Final = ("pending", "not_ready", "transferring")
+_FOR_A_WHILE: Final = ("pending", "not_ready", "transferring", "no_leader", "not_leader", "leader_changed")
 """Why the group does not change its members now, but will."""
 
 Procedure = Callable[[Any], Coroutine[Any, Any, bytes]]

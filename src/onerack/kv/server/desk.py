@@ -65,6 +65,8 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wanting_leader: dict[Call, Callable[[KvError], None]] = {}
+        self._without_room: list[Call] = []
+        """Those who have seen that the quota is passed, until everybody knows."""
         self._leader_seen_at = self._loop.time()
         self._look_timer = self._loop.call_soon(self._look)
         node.on_role.append(self._follow_role)
@@ -139,9 +141,9 @@ class Desk:
         if len(request) > self._request_bytes_max:
             call.fail(REQUEST_TOO_LARGE.code, REQUEST_TOO_LARGE.text)
         elif self.machine.lacks_room(kind, request):
-            self._raise_alarm(partial(_no_space, call))
+            self._refuse_room(call)
         elif self.node.storage_full is not None and kind in _GROWING:
-            _no_space(call, None)
+            outcomes.answer(call, NO_SPACE)
         else:
             command = _command(kind, user, request) if user else b"%c\x00%b" % (kind, request)
             self.node.propose(KV, command, partial(outcomes.answer, call))
@@ -153,11 +155,22 @@ class Desk:
         result: bytes | KvError = await self.node.execute(KV, _command(kind, user, request))
         return outcomes.granted(result)
 
-    def _raise_alarm(self, done: Callable[[Any], None]) -> None:
+    def _refuse_room(self, call: Call) -> None:
         """The quota is passed: from now on nobody may write, on any node, until somebody takes the alarm back."""
-        alarm = LIBRARY["AlarmRequest"]
-        request = alarm(action=alarm.ACTIVATE, memberID=self.member_id, alarm=NOSPACE).SerializeToString()
-        self.node.propose(KV, _command(Kind.ALARM_BY_NODE, "", request), done)
+        if self.machine.alarms.no_space:
+            outcomes.answer(call, NO_SPACE)
+            return
+        self._without_room.append(call)
+        if len(self._without_room) == 1:
+            alarm = LIBRARY["AlarmRequest"]
+            request = alarm(action=alarm.ACTIVATE, memberID=self.member_id, alarm=NOSPACE).SerializeToString()
+            self.node.propose(KV, _command(Kind.ALARM_BY_NODE, "", request), self._alarm_raised)
+
+    def _alarm_raised(self, result: object) -> None:
+        """Or not; then the next one who writes tries again. None of these was written in any case."""
+        calls, self._without_room = self._without_room, []
+        for call in calls:
+            outcomes.answer(call, NO_SPACE)
 
     # ------------------------------------------------------------------------------------------------ procedures
 
@@ -214,7 +227,3 @@ _GROWING: Final = frozenset({Kind.PUT, Kind.TXN, Kind.LEASE_GRANT})
 
 def _command(kind: int, user: str, request: bytes) -> bytes:
     return encode_command(kind, user.encode(), request)
-
-
-def _no_space(call: Call, result: Any) -> None:
-    call.fail(NO_SPACE.code, NO_SPACE.text)

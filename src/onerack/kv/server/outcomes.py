@@ -17,6 +17,7 @@ from onerack.kv.core.errors import (
     INTERNAL,
     LEADER_CHANGED,
     NO_LEADER,
+    NO_SPACE,
     REQUEST_TOO_LARGE,
     STOPPED,
     TIMEOUT,
@@ -33,6 +34,7 @@ _NOT_EXECUTED: Final = {
     "stopping": STOPPED,
     "overloaded": TOO_MANY_REQUESTS,
     "too_large": REQUEST_TOO_LARGE,
+    "storage_full": NO_SPACE,
 }
 _BUG: Final = KvError(INTERNAL, "internal error")
 
