@@ -146,7 +146,7 @@ class Desk:
             outcomes.answer(call, NO_SPACE)
         else:
             command = _command(kind, user, request) if user else b"%c\x00%b" % (kind, request)
-            self.node.propose(KV, command, partial(outcomes.answer, call))
+            self.node.propose(KV, command, partial(outcomes.answer, call), eager=True)
 
     async def execute(self, kind: int, user: str, request: bytes) -> bytes:
         """The same for a procedure: the response. Raises: Refused, CallError."""

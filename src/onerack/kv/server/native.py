@@ -113,7 +113,7 @@ class NativeKv:
             command = b"".join((_PUT, length_of(len(key)), key))
         if len(command) > machine.config.request_bytes_max or self._lacks_room(Kind.PUT, command):
             return self._command(Kind.PUT, command[2:], self._written)
-        self.node.propose(MOUNT, command, partial(self._plainly_written, future))
+        self.node.propose(MOUNT, command, partial(self._plainly_written, future), eager=True)
         return future
 
     def _plainly_written(self, future: Answer, result: Any) -> None:

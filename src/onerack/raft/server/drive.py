@@ -68,6 +68,8 @@ class Drive:
         self._alarm = Alarm(self._loop, self._tick)
         self._pace = DiskPace()
         self._is_turning = False
+        self._is_inside = False
+        """A turn is being made."""
         self._is_writing = False
         self._is_wanted = False
         """Something has come while the disk works."""
@@ -89,6 +91,13 @@ class Drive:
         elif not self._is_turning:
             self._is_turning = True
             self._loop.call_soon(self._turn)
+
+    def turn_now(self) -> None:
+        """A turn right here, unless one is being made or the disk works; then as soon as that is over."""
+        if self._is_inside or self._is_writing:
+            self.turn_soon()
+        else:
+            self._turn()
 
     @property
     def has_room(self) -> bool:
@@ -119,6 +128,7 @@ class Drive:
         if self._is_writing or self._is_over:
             self._is_wanted = True  # `_written` has another turn made.
             return
+        self._is_inside = True
         try:
             self._gather(self._loop.time())
             output = self.core.drain()
@@ -136,6 +146,8 @@ class Drive:
                 self._decide(decisions)
         except Exception as error:  # A machine, or a rule that does not hold.
             self._halt(error)
+        finally:
+            self._is_inside = False
 
     def _store_here(self, output: Output) -> None:
         error: BaseException | None = None

@@ -5,7 +5,7 @@
     node.propose(USER, b"5", done)
 
 The idea: a node takes commands and reads from anybody, whether it leads or not. Commands of one turn become one entry,
-reads of one turn one question; drive.py turns the core, and what the core decides is carried out here.
+reads of one turn one question. What is here is for whoever has a node; host.py is where its parts meet.
 
 The rules: a machine sees the commands in the order of the log, each once. Whoever proposed hears what the machine said,
 or an error that says whether it happened. A disk or a machine that fails halts the node.
@@ -17,7 +17,7 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, Self
@@ -28,36 +28,20 @@ from onerack import rpc
 from onerack.config import RaftConfig
 from onerack.errors import NotExecuted, OnerackError, Overloaded, StorageFull, UsageError
 from onerack.raft.commands import MEMBERS
-from onerack.raft.core import RaftCore
 from onerack.raft.machine import StateMachine
 from onerack.raft.messages import (
     NOBODY,
-    Append,
-    Committed,
     Configuration,
-    Entry,
-    Kind,
-    PeerMessage,
-    Proposed,
-    ReadReady,
     Recovered,
-    Refused,
-    Restore,
-    SendSnapshot,
-    SnapshotMark,
 )
-from onerack.raft.server.archive import Archive
 from onerack.raft.server.door import Door
-from onerack.raft.server.drive import Drive
-from onerack.raft.server.intake import Intake
+from onerack.raft.server.host import LOOK_S, Host
 from onerack.raft.server.machines import Machines
 from onerack.raft.server.members import Member as Member
 from onerack.raft.server.members import Members, Write
-from onerack.raft.server.orders import Orders
-from onerack.raft.server.peers import Forwarded, Peers, RaftPeer
+from onerack.raft.server.peers import Peers, RaftPeer
 from onerack.raft.server.proposals import Done
 from onerack.raft.storage import RaftLog
-from onerack.rpc.dice import new_random
 from onerack.runtime.env import StorageDisk
 from onerack.runtime.seam import NodeId
 
@@ -65,8 +49,6 @@ log = logging.getLogger(__name__)
 
 _DRAIN_S: Final = 0.2
 """For whoever has just been told that the node ends."""
-_LOOK_S: Final = 0.1
-"""How often those who wait are looked through for whom is late."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -127,27 +109,18 @@ class RaftNode:
         self._tls, self._client_tls, self._insecure = tls, client_tls or tls, insecure
         self._services = dict(services or {})
         self._timeout_s = request_timeout_s
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_open = False
+        self._host: Host | None = None
+        """From the moment in which it takes part. It stays when the node has ended."""
         self._opening: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._halt_error: BaseException | None = None
         self._ended = asyncio.Event()
-        self._role: tuple[str, int, NodeId] = ("", 0, NOBODY)
-        self._has_stepped_aside = False
-        """Because its disk is full."""
         self.on_role: list[Callable[[], None]] = []
         """Called when role, term or leader has changed, and when the node has halted."""
         self.on_applied: list[Callable[[], None]] = []
         """Called after each batch of entries that was applied."""
-        self._storage: RaftLog
-        self._archive: Archive
-        self._drive: Drive
         self._server: rpc.Server
         self._peers: Peers
-        self._orders: Orders
-        self._intake: Intake
-        self._look: asyncio.TimerHandle
 
     # ------------------------------------------------------------------------------------------------ life
 
@@ -167,54 +140,45 @@ class RaftNode:
             raise
 
     async def _open(self) -> None:
-        first = Configuration(voters=self._founders)
-        self._storage, recovered = await asyncio.to_thread(
+        storage, recovered = await asyncio.to_thread(
             RaftLog.open,
             self._directory,
             cluster=self.cluster,
             node=self.name,
-            first=first,
+            first=Configuration(voters=self._founders),
             config=self.config,
             disk=self._disk,
         )
         try:
             if self._ended.is_set():
                 raise NotExecuted(f"{self.name} was closed while it was starting", cause="stopping")
-            await self._begin(recovered)
+            self._host = await self._begin(storage, recovered)
         except BaseException:
-            await asyncio.to_thread(self._storage.close)
+            await asyncio.to_thread(storage.close)
             raise
-        self._is_open = True
 
-    async def _begin(self, recovered: Recovered) -> None:
-        loop, config = asyncio.get_running_loop(), self.config
-        core = RaftCore(self.name, recovered, config, new_random(), loop.time())
-        self._peers = peers = Peers(
+    async def _begin(self, storage: RaftLog, recovered: Recovered) -> Host:
+        self._peers = Peers(
             self.name, self.book.address_of, cluster=self.cluster, tls=self._client_tls, insecure=self._insecure
         )
-        self._archive = Archive(
-            core, self._storage, self._machines, peers, step=self._step, spawn=self._spawn, config=config,
-            timeout_s=self._timeout_s,
+        host = Host(
+            self.name, recovered, storage, self._machines, self._peers, config=self.config, timeout_s=self._timeout_s,
+            on_role=self.on_role, on_applied=self.on_applied, on_halt=self._halted,
         )  # fmt: skip
-        if recovered.mark.index:
-            self._archive.restore(recovered.mark)
-        self._intake = Intake(core, peers, self._spawn, self._timeout_s, self._has_room)
-        self._drive = Drive(
-            core, self._storage, gather=self._intake.gather, send=self._send, decided=self._decided,
-            turned=self._note_role, halted=self._halt, reserve_bytes=config.segment_bytes // 4,
-        )  # fmt: skip
-        self._orders = Orders(core, self._drive.step, self._leader_stub, self._timeout_s)
-        services: dict[Callable[..., Any], Any] = {RaftPeer: Door(self), **self._services}
+        services: dict[Callable[..., Any], Any] = {RaftPeer: Door(host), **self._services}
         try:
             self._server = await rpc.serve(
                 services, self._listen_at, cluster=self.cluster, tls=self._tls, insecure=self._insecure
             )
         except BaseException:
-            self._drive.close()
+            host.stop(f"{self.name} could not be served")
+            await host.close()
+            await self._peers.close()
             raise
-        log.info("%s takes part in %r at %s, from index %d on", self.name, self.cluster, self.address, core.last_index)
-        self._look = loop.call_later(_LOOK_S, self._look_through)
-        self._drive.turn_soon()
+        last_index = host.core.last_index
+        log.info("%s takes part in %r at %s; its log ends at %d", self.name, self.cluster, self.address, last_index)
+        host.drive.turn_soon()
+        return host
 
     async def close(self) -> None:
         """Ends this node; the group goes on if it can. May be called again, and while it starts or halts."""
@@ -226,18 +190,14 @@ class RaftNode:
     async def _close(self) -> None:
         if self._opening is not None:
             await asyncio.gather(self._opening, return_exceptions=True)  # Whoever called `start` hears of it.
-        if not self._is_open:
+        host = self._host
+        if host is None:
             return
-        self._is_open = False
-        self._look.cancel()
-        self._fail_all("the node was closed")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        host.stop(f"{self.name} was closed")
         await self._server.close(drain_s=_DRAIN_S)
-        await asyncio.to_thread(self._drive.close)
+        await host.close()
         await self._peers.close()
-        await asyncio.to_thread(self._storage.close)
+        await asyncio.to_thread(host.storage.close)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -252,55 +212,56 @@ class RaftNode:
         if self._halt_error is not None:
             raise self._halt_error
 
-    def _halt(self, error: BaseException) -> None:
-        """Nothing is taken any more, and nothing leaves. Whoever waits in `wait` should close the node."""
-        if self._ended.is_set():
-            return
+    def _halted(self, error: BaseException) -> None:
         self._halt_error = error
-        log.error("%s has halted: %s", self.name, error, exc_info=error)
         self._ended.set()
-        self._drive.stop()
-        self._fail_all(f"the node has halted: {error}")
-        for call in self.on_role:
-            call()
 
-    def _fail_all(self, words: str) -> None:
-        self._intake.fail(words)
-        self._orders.fail(words)
-
-    # ------------------------------------------------------------------------------------------------ for users
-
-    def propose(self, mount: int, command: bytes, done: Done) -> None:
-        """`done` gets what the machine says, or a CallError. It is called in the loop's thread; it must not raise."""
-        refusal = self.refusal(len(command))
-        if refusal is not None:
-            done(refusal)
-            return
-        self._intake.proposals.add(mount, command, done, asyncio.get_running_loop().time())
-        self._drive.turn_soon()
-
-    def refusal(self, command_bytes: int) -> NotExecuted | None:
-        """Why a command of this length would not be taken now."""
-        if self._ended.is_set() or not self._is_open:
-            return self._not_running()
-        if command_bytes > self.command_bytes_max:
-            words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
-            return NotExecuted(words, cause="too_large")
-        if self._intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
-            return Overloaded("too many commands wait for the leader", retry_after_s=_LOOK_S)
-        return None
+    def _running(self) -> Host:
+        """Raises: NotExecuted."""
+        if self._host is None or self._ended.is_set():
+            raise self._not_running()
+        return self._host
 
     def _not_running(self) -> NotExecuted:
         words = f"has halted: {self._halt_error}" if self._halt_error is not None else "is not running"
         return NotExecuted(f"{self.name} {words}", cause="stopping")
 
+    # ------------------------------------------------------------------------------------------------ for users
+
+    def propose(self, mount: int, command: bytes, done: Done, *, eager: bool = False) -> None:
+        """`done` gets what the machine says, or a CallError. It is called in the loop's thread; it must not raise.
+
+        `eager`: when many commands have gathered, they may leave inside this call, and meanwhile others may be told
+        what became of theirs. So the next entry gathers while this one is on its way.
+        """
+        refusal, host = self.refusal(len(command)), self._host
+        if refusal is not None or host is None:
+            done(refusal)
+            return
+        host.intake.proposals.add(mount, command, done, asyncio.get_running_loop().time())
+        if eager and host.intake.proposals.is_batch:
+            host.drive.turn_now()
+        else:
+            host.drive.turn_soon()
+
+    def refusal(self, command_bytes: int) -> NotExecuted | None:
+        """Why a command of this length would not be taken now."""
+        if self._host is None or self._ended.is_set():
+            return self._not_running()
+        if command_bytes > self.command_bytes_max:
+            words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
+            return NotExecuted(words, cause="too_large")
+        if self._host.intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
+            return Overloaded("too many commands wait for the leader", retry_after_s=LOOK_S)
+        return None
+
     def read(self, done: Callable[[NotExecuted | None], None]) -> None:
         """`done(None)` when everything that was committed before this call has been applied here."""
-        if self._ended.is_set() or not self._is_open:
+        if self._host is None or self._ended.is_set():
             done(self._not_running())
             return
-        self._intake.reads.add(done, asyncio.get_running_loop().time())
-        self._drive.turn_soon()
+        self._host.intake.reads.add(done, asyncio.get_running_loop().time())
+        self._host.drive.turn_soon()
 
     async def execute(self, mount: int, command: bytes) -> Any:
         """As `propose`, for whoever would rather wait. Raises: CallError."""
@@ -330,22 +291,11 @@ class RaftNode:
         Returns when it is done. Raises: NotExecuted: it cannot be done now, with the cause. Unknown: not in time.
         UsageError: there is no such order.
         """
-        self._require_running()
-        await self._orders.carry_out(order, node)
-
-    async def manage_here(self, order: str, node: NodeId) -> None:
-        """As `manage`, if this node leads."""
-        self._require_running()
-        await self._orders.carry_out_here(order, node)
-
-    def _require_running(self) -> None:
-        if self._ended.is_set() or not self._is_open:
-            raise self._not_running()
+        await self._running().orders.carry_out(order, node)
 
     async def take_snapshot(self) -> None:
         """Of what is applied now; then the log before it may go, but for a tail. Raises: StorageFull: there is none."""
-        self._require_running()
-        await self._archive.take()
+        await self._running().archive.take()
 
     async def add_member(self, member: Member, role: str = "learner") -> None:
         """Its address becomes known, then it becomes a `learner`, `voter` or `witness`. Raises: as `manage`."""
@@ -370,16 +320,16 @@ class RaftNode:
 
     @property
     def is_leader(self) -> bool:
-        return self._drive.core.role == "leader" and not self._ended.is_set()
+        return self._host is not None and not self._ended.is_set() and self._host.core.role == "leader"
 
     @property
     def leader(self) -> NodeId:
-        """Empty: nobody, as far as this node knows, or it has ended."""
-        return NOBODY if self._ended.is_set() else self._drive.core.leader
+        """Empty: nobody, as far as this node knows, or it does not run."""
+        return NOBODY if self._host is None or self._ended.is_set() else self._host.core.leader
 
     @property
     def term(self) -> int:
-        return self._drive.core.term
+        return 0 if self._host is None else self._host.core.term
 
     @property
     def command_bytes_max(self) -> int:
@@ -389,150 +339,13 @@ class RaftNode:
     @property
     def storage_full(self) -> StorageFull | None:
         """The disk has no room for more of the log."""
-        return self._storage.full
+        return None if self._host is None else self._host.storage.full
 
     def status(self) -> Status:
-        core = self._drive.core
+        """Requires: it was started. Also of a node that has ended: as it was then."""
+        assert self._host is not None, "a node that was not started has no status"
+        core = self._host.core
         return Status(
             self.name, core.role, core.leader, core.term, core.commit, self.applied, core.last_index, core.first_index,
             core.mark.index, core.configuration, tuple(self.book.all()),
         )  # fmt: skip
-
-    # ------------------------------------------------------------------------------------------------ into the core
-
-    def receive(self, sender: NodeId, messages: list[PeerMessage]) -> None:
-        has_room = self._has_room()
-        for message in messages:
-            # To a full disk entries are lost, as on a bad network: the leader sends them again.
-            if has_room or type(message) is not Append or not message.entries:
-                self._drive.step(message, sender)
-
-    def _step(self, message: Any, sender: NodeId) -> None:
-        self._drive.step(message, sender)
-
-    def _has_room(self) -> bool:
-        return self._drive.has_room
-
-    def take(self, payload: bytes) -> asyncio.Future[Forwarded]:
-        if self._ended.is_set() or not self._is_open:
-            raise self._not_running()
-        future = self._intake.pass_on(payload)
-        self._drive.turn_soon()
-        return future
-
-    async def install(self, sender: NodeId, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> None:
-        self._require_running()
-        await self._archive.install(sender, term, mark, pieces)
-
-    async def _leader_stub(self) -> tuple[NodeId, RaftPeer | None]:
-        """None: this node leads, or nobody does."""
-        leader = self.leader
-        if leader in (NOBODY, self.name):
-            return leader, None
-        peer = self._peers.get(leader)
-        if peer is None or not peer.is_up:
-            return NOBODY, None
-        return leader, await peer.stub()
-
-    # ------------------------------------------------------------------------------------------------ out of the core
-
-    def _send(self, to: NodeId, messages: list[PeerMessage]) -> None:
-        peer = self._peers.get(to)
-        if peer is not None:
-            peer.send(self.name, messages)
-
-    def _decided(self, decision: Any) -> None:
-        match decision:
-            case Committed(entries):
-                self._apply(entries)
-            case ReadReady(number, index):
-                self._intake.reads.ready(number, index, self.applied)
-            case Proposed(number, term, index) if number > 0:
-                self._intake.placed(number, term, index)
-            case Proposed(number, term, index):
-                self._orders.placed(number, term, index)
-            case Refused(number, cause, _) if number > 0:
-                self._intake.refused(number, cause)
-            case Refused(number, cause, _):
-                self._orders.refused(number, cause)
-            case SendSnapshot(to, term):
-                self._archive.send(to, term)
-            case Restore(mark):
-                self._restore(mark)
-
-    def _apply(self, entries: Sequence[Entry]) -> None:
-        machines, intake, orders = self._machines, self._intake, self._orders
-        waiting = intake.proposals.waiting
-        for entry in entries:
-            machines.apply(entry, waiting)
-            intake.committed(entry.term, entry.index)
-            if entry.kind == Kind.CONFIGURATION:
-                self._keep_members(entry.index)
-            if not orders.is_empty:
-                orders.applied(entry)
-        for call in self.on_applied:
-            call()
-        intake.reads.applied(machines.applied)
-        self._archive.take_if_due()
-
-    def _keep_members(self, index: int) -> None:
-        """Who is being removed is still told so."""
-        self._peers.keep_only({*self._drive.core.configuration_at(index).members})
-
-    def _restore(self, mark: SnapshotMark) -> None:
-        self._archive.restore(mark)
-        self._keep_members(mark.index)
-        self._intake.proposals.skipped(mark.index)
-        for call in self.on_applied:
-            call()
-        self._intake.reads.applied(mark.index)
-
-    def _note_role(self) -> None:
-        core = self._drive.core
-        now = (core.role, core.term, core.leader)
-        if now != self._role:
-            self._role = now
-            self._intake.leader_changed()
-            self._orders.role_changed()
-            if self._intake.has_gathered:
-                self._drive.turn_soon()
-            for call in self.on_role:
-                call()
-
-    # ------------------------------------------------------------------------------------------------ time
-
-    def _look_through(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._look = loop.call_later(_LOOK_S, self._look_through)
-        if self._ended.is_set():
-            return
-        now = loop.time()
-        self._orders.expire(now)
-        if self._intake.expire(now):
-            self._drive.turn_soon()
-        self._drive.try_disk_again()
-        self._step_aside_if_full()
-
-    def _step_aside_if_full(self) -> None:
-        """A leader that takes no commands is in the way of one that could. Once: all disks may be full."""
-        if self.storage_full is None or not self.is_leader:
-            self._has_stepped_aside &= self.storage_full is not None
-        elif not self._drive.has_room and not self._has_stepped_aside:
-            self._has_stepped_aside = True
-            log.warning("%s steps aside: %s", self.name, self.storage_full)
-            self._orders.step_aside()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # In a context of its own: what is done here for many must not end with the deadline of whoever came first.
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._work_ended)
-        return task
-
-    def _work_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, StorageFull):
-            log.warning("%s: %s", self.name, error)
-        elif error is not None:
-            self._halt(error)

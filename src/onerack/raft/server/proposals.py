@@ -22,6 +22,8 @@ from onerack.errors import CallError, NotExecuted, Unknown
 from onerack.raft.commands import commands_of, pack_command
 
 _COUNTER_BITS: Final = 32
+BATCH: Final = 32
+"""With fewer commands the entry costs more than they do."""
 _COUNTER_MASK: Final = (1 << _COUNTER_BITS) - 1
 _GRAIN_S: Final = 0.05
 """Commands that come within so long share one deadline, the last one's."""
@@ -63,6 +65,12 @@ class Proposals:
             overdue[-1].overdue_at, overdue[-1].last_tag = now + self._timeout_s, tag
         else:
             overdue.append(_Deadline(now, now + self._timeout_s, tag))
+
+    @property
+    def is_batch(self) -> bool:
+        """Enough for an entry of their own: many, and not fewer than those whose outcome is awaited already."""
+        count = len(self.gathered)
+        return count >= BATCH and 2 * count >= len(self.waiting)
 
     def take(self, bytes_max: int) -> tuple[bytes, list[int]]:
         """The payload of the next entry, and its tags: everything gathered, or as much as fits."""
