@@ -22,6 +22,7 @@ from onerack.config import KIB, RaftConfig
 from onerack.errors import CallError
 from onerack.raft.commands import USER
 from onerack.raft.server import RaftNode
+from onerack.raft.server.host import Host
 from onerack.raft.server.members import Member
 
 CONFIG = RaftConfig(
@@ -74,6 +75,12 @@ class Lists:
 
     def of(self, key: str) -> list[int]:
         return self.lists.get(key, [])
+
+
+def host_of(node: RaftNode) -> Host:
+    """What runs behind a node that was started."""
+    assert node._host is not None
+    return node._host
 
 
 def append(key: str, value: int) -> bytes:
@@ -141,7 +148,7 @@ class Group:
 
     @staticmethod
     def _leads(node: RaftNode) -> bool:
-        core = node._drive.core
+        core = host_of(node).core
         return node.is_leader and core.term_at(core.commit) == core.term
 
     async def followers(self) -> list[RaftNode]:

@@ -13,7 +13,7 @@ from onerack.errors import CallError, NotExecuted, StorageFull
 from onerack.raft.storage import SnapshotWriter
 from onerack.raft.storage.log import RaftLog
 from onerack.runtime.real import RealDisk, RealFixedFile
-from tests.raft.server.group import CONFIG, Group, run, until
+from tests.raft.server.group import CONFIG, Group, host_of, run, until
 
 
 class BadFile(RealFixedFile):
@@ -91,10 +91,10 @@ def test_a_slow_disk_is_waited_for_and_the_loop_is_not_held(tmp_path: Path) -> N
         disk = BadDisk()
         async with Group(tmp_path, ("n1",), disk=disk) as group:
             node = group.nodes["n1"]
-            node._drive._pace.is_fast = False
+            host_of(node).drive._pace.is_fast = False
             disk.gate.clear()
             appending = asyncio.create_task(group.append("n1", "a", 1))
-            await until(lambda: node._drive._is_writing)
+            await until(lambda: host_of(node).drive._is_writing)
             second = asyncio.create_task(group.append("n1", "a", 2))
             for _ in range(100):
                 await asyncio.sleep(0)

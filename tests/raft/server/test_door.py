@@ -31,7 +31,7 @@ from onerack.raft.messages import (
 from onerack.raft.server import RaftNode
 from onerack.raft.server.door import NUMBER_MAX
 from onerack.raft.server.peers import RaftPeer
-from tests.raft.server.group import Group, append, run, until
+from tests.raft.server.group import Group, append, host_of, run, until
 from tests.raft.server.test_snapshots import encoded
 
 HUGE = (1 << 64) - 1
@@ -200,7 +200,7 @@ def test_a_snapshot_that_cannot_be_the_leader_s_is_not_put_in_place(tmp_path: Pa
             name = {"leader": leader.name, "self": node.name}.get(sender, sender)
             with pytest.raises(CallError):
                 print(lie, [_ async for _ in peer.install(name, term, mark, pieces(mark))])
-            assert node._storage.snapshots.newest() is None, lie
+            assert host_of(node).storage.snapshots.newest() is None, lie
         assert await group.read(node.name, "poison") == []
 
     run(with_group(tmp_path, story))
@@ -212,7 +212,7 @@ def test_a_snapshot_that_ends_halfway_is_not_put_in_place(tmp_path: Path) -> Non
         mark = SnapshotMark(1000, leader.term, leader.status().configuration)
         with pytest.raises(CallError, match="not whole"):
             [_ async for _ in peer.install(leader.name, leader.term, mark, pieces(mark, whole=False))]
-        assert node._storage.snapshots.newest() is None
+        assert host_of(node).storage.snapshots.newest() is None
 
     run(with_group(tmp_path, story))
 
@@ -233,7 +233,7 @@ def test_a_newer_snapshot_puts_off_one_whose_sender_has_fallen_silent(tmp_path: 
 
         first = asyncio.create_task(send(silent()))
         await begun.wait()
-        await until(lambda: node._archive._receiving is not None)
+        await until(lambda: host_of(node).archive._receiving is not None)
         with pytest.raises(CallError, match="not whole"):
             await send(pieces(mark, whole=False))
         with pytest.raises(CallError, match="a newer snapshot"):
@@ -255,7 +255,7 @@ def test_a_node_that_has_halted_takes_nothing_from_others(tmp_path: Path) -> Non
         async with Group(tmp_path, ("n1",)) as group:
             node = group.nodes["n1"]
             async with await rpc.connect(RaftPeer, node.address, cluster="onerack") as peer:
-                node._halt(OSError("the disk is on fire"))
+                host_of(node).halt(OSError("the disk is on fire"))
                 for call in (peer.forward(pack_command(USER, 1, b"")), peer.manage("remove", "n1")):
                     with pytest.raises(CallError, match="on fire"):
                         await call

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from onerack.raft.server import RaftNode
 from onerack.raft.storage import SnapshotWriter
-from tests.raft.server.group import CONFIG, Group, Lists, run, until
+from tests.raft.server.group import CONFIG, Group, Lists, host_of, run, until
 
 
 def test_who_was_away_while_the_log_was_cut_gets_a_snapshot(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_snapshots_are_taken_by_themselves_while_commands_go_on_and_the_disk_sta
                 await asyncio.gather(*(group.append(name, key, round) for key in keys for name in group.nodes))
             for node in group.nodes.values():
                 assert node.status().snapshot_index > 0
-                assert node._storage.snapshots.indexes()[-1] == node._storage.snapshots.newest().index  # type: ignore[union-attr]
-                assert len(node._storage.snapshots.indexes()) <= 2
+                assert host_of(node).storage.snapshots.indexes()[-1] == host_of(node).storage.snapshots.newest().index  # type: ignore[union-attr]
+                assert len(host_of(node).storage.snapshots.indexes()) <= 2
             await group.agree()
             assert all(
                 sorted(values) == [int(key.split("-")[0])] * 3 for key, values in group.machines["n1"].lists.items()
@@ -109,8 +109,8 @@ def test_a_snapshot_is_consistent_although_commands_are_applied_between_its_piec
             await taking
             assert node.status().snapshot_index == index
             copy = Lists()
-            node._archive._snapshots._machines[32] = copy
-            node._archive._snapshots.restore(node._storage.snapshots.newest())  # type: ignore[arg-type]
+            host_of(node).archive._snapshots._machines[32] = copy
+            host_of(node).archive._snapshots.restore(host_of(node).storage.snapshots.newest())  # type: ignore[arg-type]
             assert copy.lists == {f"{key}": [0] for key in range(50)}
 
     run(story())
@@ -122,7 +122,7 @@ def test_two_snapshots_at_once_are_taken_one_after_the_other(tmp_path: Path) -> 
             node: RaftNode = group.nodes["n1"]
             await group.append("n1", "a", 1)
             await asyncio.gather(*(node.take_snapshot() for _ in range(5)))
-            assert node._storage.snapshots.indexes() == [node.applied]
+            assert host_of(node).storage.snapshots.indexes() == [node.applied]
 
     run(story())
 
@@ -154,7 +154,7 @@ def test_the_leader_is_lost_while_it_sends_a_snapshot_and_the_next_one_sends_it(
                 await group.nodes[name].take_snapshot()
             leader = await group.led()
             node = await group.start(away)
-            await until(lambda: leader._archive._sending or node.applied)
+            await until(lambda: host_of(leader).archive._sending or node.applied)
             await group.stop(leader.name)
             assert await group.read(away, "199") == [199]
             assert len(group.machines[away].lists) == 200

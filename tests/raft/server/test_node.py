@@ -13,7 +13,7 @@ import pytest
 from onerack.errors import Corruption, NotExecuted, Overloaded, Unknown, UsageError
 from onerack.raft.commands import MEMBERS, USER
 from onerack.raft.server import RaftNode
-from tests.raft.server.group import Group, Lists, append, run, until
+from tests.raft.server.group import Group, Lists, append, host_of, run, until
 
 
 def test_every_node_takes_commands_and_reads_what_any_other_was_told(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_what_waits_for_a_leader_is_bounded(tmp_path: Path) -> None:
         while not outcomes:
             node.propose(USER, bytes(50_000), outcomes.append)
         assert isinstance(outcomes[0], Overloaded)
-        assert node._intake.proposals.gathered_bytes < 2 * node.config.uncommitted_bytes_max
+        assert host_of(node).intake.proposals.gathered_bytes < 2 * node.config.uncommitted_bytes_max
         await node.close()
 
     run(story())

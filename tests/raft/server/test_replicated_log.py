@@ -16,7 +16,7 @@ import pytest
 from onerack import rpc
 from onerack.errors import ApplicationError, NotExecuted, Unknown, UsageError
 from onerack.raft import ReplicatedLog
-from tests.raft.server.group import CONFIG, Group, run, until
+from tests.raft.server.group import CONFIG, Group, host_of, run, until
 
 
 class Till(Protocol):
@@ -209,18 +209,19 @@ def test_a_command_whose_answer_is_lost_on_its_way_back_is_unknown_and_never_exe
         async with Group(tmp_path, request_timeout_s=1.0) as group:
             follower = (await group.followers())[0]
             leader = await group.led()
-            take = type(leader).take
+            host = host_of(leader)
+            take = host.take
             taken: list[bytes] = []
 
             def take_and_fall_silent(payload: bytes) -> asyncio.Future[object]:
                 taken.append(payload)
-                take(leader, payload)
+                take(payload)
                 return asyncio.get_running_loop().create_future()
 
             with monkeypatch.context() as silence:
-                silence.setattr(leader, "take", take_and_fall_silent)
+                silence.setattr(host, "take", take_and_fall_silent)
                 # The follower hears nothing from the log either.
-                silence.setattr(follower, "receive", lambda sender, messages: None)
+                silence.setattr(host_of(follower), "receive", lambda sender, messages: None)
                 with pytest.raises(Unknown):
                     await group.append(follower.name, "a", 1)
             assert await group.read(follower.name, "a") == [1]
