@@ -187,6 +187,39 @@ class _Line:
             else:
                 calls[number] = place
 
+    def put_back(self, call: int) -> None:
+        """What was taken out last must be put back first."""
+        after, before = self.after, self.before
+        for place in (self.returns[call], call):
+            after[before[place]] = before[after[place]] = place
+
+    def first_return(self) -> int:
+        at: int = self.after[0]
+        while self.returns[at] >= 0:
+            at = self.after[at]
+        return at
+
+
+Choice = tuple[int, int, Any]
+"""Its place, or -1 minus its number among those without an end; and what was done and reached before it."""
+
+
+def _undo_last_choice(
+    line: _Line, undo: list[Choice], is_idle: Sequence[bool], used: list[bool]
+) -> tuple[int, int, Any, int] | None:
+    """The last choice that could have been another one, and how many operations were put back; None: there is none."""
+    put_back = 0
+    while undo:
+        at, done, state = undo.pop()
+        if at < 0:
+            used[-1 - at] = False
+            return at, done, state, put_back
+        line.put_back(at)
+        put_back += 1
+        if not is_idle[line.who[at]]:
+            return at, done, state, put_back
+    return None
+
 
 def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int], steps_max: int) -> _Found:
     """One loop, written for speed: the lists of `_Line` are changed in place here.
@@ -203,8 +236,7 @@ def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int],
     state: Any = model.initial
     done, steps = 0, 0
     seen: set[tuple[int, Any]] = set()
-    undo: list[tuple[int, int, Any]] = []
-    """A choice: its place, or -1 minus the number in `late`; and what was done and reached before it."""
+    undo: list[Choice] = []
     deepest = _Found(0, done=-1)
     at = after[0]
     while left:
@@ -222,26 +254,13 @@ def _search(operations: Sequence[Operation], model: Model, marks: Sequence[int],
         else:
             if len(undo) > deepest.done:
                 deepest = _Found(0, operations[who[at]], state, len(undo))
-            idle = True
-            while idle:
-                if not undo:
-                    return deepest._replace(steps=steps)
-                at, done, state = undo.pop()
-                if at < 0:
-                    used[-1 - at] = idle = False
-                    continue
-                back = returns[at]
-                left += 1
-                after[before[back]] = before[after[back]] = back
-                after[before[at]] = before[after[at]] = at
-                idle = is_idle[who[at]]
-            if at < 0:
-                # The calls before this return have been tried; go on with the next of those without an end.
-                next_late, at = -at, after[0]
-                while returns[at] >= 0:
-                    at = after[at]
-            else:
-                next_late, at = 0, after[at]
+            undone = _undo_last_choice(line, undo, is_idle, used)
+            if undone is None:
+                return deepest._replace(steps=steps)
+            at, done, state, put_back = undone
+            left += put_back
+            # The calls before a return have been tried; then it goes on with the next of those without an end.
+            next_late, at = (-at, line.first_return()) if at < 0 else (0, after[at])
             continue
         reached = step(state, operations[number])
         if reached is not REFUSED:

@@ -7,25 +7,38 @@ other; every fault ends by itself, and none ends another.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 from onerack.raft.messages import Configuration
-from onerack.sim.raft.network import Pair, between
-from onerack.sim.raft.options import Fault
-from onerack.sim.world import NS
-
-if TYPE_CHECKING:
-    from onerack.sim.raft.node import SimNode
-    from onerack.sim.raft.schedule import Schedule
+from onerack.sim.raft.network import Network, Pair, between
+from onerack.sim.raft.node import SimNode
+from onerack.sim.raft.options import Fault, Options
+from onerack.sim.world import NS, World
 
 HOUR_S: Final = 3600.0
+
+
+class Scene(Protocol):
+    """Whom fate strikes."""
+
+    world: World
+    options: Options
+    network: Network
+    nodes: dict[str, SimNode]
+    slow_until_ns: dict[str, int]
+    healed: bool
+
+    @property
+    def clients(self) -> Mapping[str, Any]: ...
+    def tell(self, who: str, words: str) -> None: ...
+    def wake_spare(self, name: str) -> None: ...
 
 
 class Fate:
     """The hand that strikes."""
 
-    def __init__(self, schedule: Schedule, chance: random.Random) -> None:
+    def __init__(self, schedule: Scene, chance: random.Random) -> None:
         self._schedule = schedule
         self._chance = chance
         self.struck = 0
@@ -126,7 +139,7 @@ class Fate:
 class Operators:
     """People who change the configuration of a cluster that is in trouble, and move its leader about."""
 
-    def __init__(self, schedule: Schedule, chance: random.Random) -> None:
+    def __init__(self, schedule: Scene, chance: random.Random) -> None:
         self._schedule = schedule
         self._chance = chance
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,9 +18,6 @@ from onerack.sim.raft.disk import ModelStorage, Storage
 from onerack.sim.raft.files import FileStorage
 from onerack.sim.raft.machine import Machine
 from onerack.sim.raft.options import Options
-
-if TYPE_CHECKING:
-    from onerack.sim.raft.node import SimNode
 
 Stream = Callable[[str], random.Random]
 
@@ -61,6 +58,6 @@ class Kit:
     def append(self, storage: Storage, writes: Sequence[Any]) -> None:
         storage.append(writes)
 
-    def mark_of(self, node: SimNode) -> SnapshotMark:
-        """What a snapshot of the node's machine stands for."""
-        return SnapshotMark(node.applied, node.applied_term, node.applied_configuration)
+    def mark_of(self, applied: SnapshotMark, core: RaftCore) -> SnapshotMark:
+        """What a snapshot of a machine stands for to which all up to `applied` was applied."""
+        return applied

@@ -346,7 +346,8 @@ class SimNode:
             return
         self._taking_snapshot = True
         # The machine is read now, and written to the disk while it goes on.
-        mark = self.around.kit.mark_of(self)
+        applied = SnapshotMark(self.applied, self.applied_term, self.applied_configuration)
+        mark = self.around.kit.mark_of(applied, self.core)
         self.later(options.snapshot_s, self._snapshot_written, mark, self.machine.snapshot())
         if self.around.kit.cuts_before_snapshot:
             self.storage.cut_before(mark.index + 1)

@@ -10,23 +10,35 @@ either side takes what it knew of the stream.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from onerack.raft.messages import SnapshotArrived, SnapshotMark, SnapshotSent
-from onerack.sim.raft.disk import SyncFailed
+from onerack.sim.raft.disk import Storage, SyncFailed
 from onerack.sim.raft.requests import SnapshotDone, SnapshotPiece
-
-if TYPE_CHECKING:
-    from onerack.sim.raft.node import SimNode
 
 STREAM_S: Final = 0.8
 BETWEEN_PIECES_S: Final = 0.01
 
 
+class Host(Protocol):
+    """What a stream needs of the node at its end."""
+
+    name: str
+    life: int
+    alive: bool
+    applied: int
+    storage: Storage
+    around: Any
+
+    def later(self, seconds: float, action: Any, *arguments: Any) -> None: ...
+    def tell_core(self, message: Any, sender: str | None = None) -> None: ...
+    def die(self, why: str) -> None: ...
+
+
 class Departures:
     """Streams from one node."""
 
-    def __init__(self, node: SimNode) -> None:
+    def __init__(self, node: Host) -> None:
         self._node = node
         self._open: dict[str, tuple[str, int]] = {}
         """Stream -> to whom, and the snapshot's index."""
@@ -67,7 +79,7 @@ class Departures:
 class Arrivals:
     """Streams to one node."""
 
-    def __init__(self, node: SimNode) -> None:
+    def __init__(self, node: Host) -> None:
         self._node = node
         self._pieces: dict[str, dict[int, bytes]] = {}
 

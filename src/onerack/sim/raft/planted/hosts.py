@@ -14,7 +14,6 @@ from onerack.sim.raft.disk import Storage
 from onerack.sim.raft.files import FileStorage, SectorDisk
 from onerack.sim.raft.kit import Boot, Kit
 from onerack.sim.raft.machine import Image, Machine, encode_image
-from onerack.sim.raft.node import SimNode
 from onerack.sim.raft.options import Options
 from onerack.sim.raft.planted.kits import plant
 
@@ -145,15 +144,14 @@ class SessionsAreNotLookedAt(Kit):
 class SnapshotsNameTheNewestConfiguration(Kit):
     """A snapshot is marked with the configuration that holds now, not with the one at its index."""
 
-    def mark_of(self, node: SimNode) -> SnapshotMark:
-        return replace(super().mark_of(node), configuration=node.core.configuration)
+    def mark_of(self, applied: SnapshotMark, core: RaftCore) -> SnapshotMark:
+        return replace(applied, configuration=core.configuration)
 
 
 @plant
 class SnapshotsReachTooFar(Kit):
     """A snapshot is marked with the end of the log instead of the last entry that is in it."""
 
-    def mark_of(self, node: SimNode) -> SnapshotMark:
-        last = node.core.last_index
-        term = node.core.term_at(last)
-        return replace(super().mark_of(node), index=last, term=term or 0)
+    def mark_of(self, applied: SnapshotMark, core: RaftCore) -> SnapshotMark:
+        last = core.last_index
+        return replace(applied, index=last, term=core.term_at(last) or 0)
