@@ -108,6 +108,7 @@ class KvClient:
 
     async def find(
         self,
+        /,
         key: Key,
         range_end: Key = b"",
         *,
