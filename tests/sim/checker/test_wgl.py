@@ -43,6 +43,19 @@ GOOD: dict[str, tuple[Model, list[Operation]]] = {
         [op(0, 9, "append", "a"), op(1, 9, "append", "b"), op(10, 11, "read", result=("b", "a"))],
     ),
 }
+GOOD["a_pending_append_that_was_seen"] = (
+    APPENDS,
+    [
+        op(0, None, "append", "a"),
+        op(1, 2, "append", "b"),
+        op(3, 4, "read", result=("b",)),
+        op(5, 6, "read", result=("b", "a")),
+    ],
+)
+GOOD["pending_appends_that_nobody_saw"] = (
+    APPENDS,
+    [*(op(at, None, "append", at) for at in range(40)), op(50, 51, "append", "b"), op(52, 53, "read", result=("b",))],
+)
 BAD: dict[str, tuple[Model, list[Operation]]] = {
     "stale_read": (
         REGISTER,
@@ -59,6 +72,18 @@ BAD: dict[str, tuple[Model, list[Operation]]] = {
     "lost_append": (
         APPENDS,
         [op(0, 1, "append", "a"), op(2, 3, "append", "b"), op(4, 5, "read", result=("b",))],
+    ),
+    "a_pending_append_that_vanished": (
+        APPENDS,
+        [op(0, None, "append", "a"), op(3, 4, "read", result=("a",)), op(5, 6, "read", result=())],
+    ),
+    "a_pending_append_that_was_seen_before_it_was_sent": (
+        APPENDS,
+        [op(0, 1, "read", result=("a",)), op(2, None, "append", "a")],
+    ),
+    "a_pending_write_that_was_seen_before_it_was_sent": (
+        REGISTER,
+        [op(0, 1, "read", result=7), op(2, None, "write", 7)],
     ),
     "doubled_append": (APPENDS, [op(0, 1, "append", "a"), op(4, 5, "read", result=("a", "a"))]),
 }
