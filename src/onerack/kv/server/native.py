@@ -39,7 +39,7 @@ from onerack.kv.core import KvError, KvMachine, encode_command, errors, query, w
 from onerack.kv.core.commands import MOUNT, Kind
 from onerack.kv.core.errors import Refused
 from onerack.kv.core.store import end_of
-from onerack.kv.core.version import Version
+from onerack.kv.core.version import VERSION_BYTES, Version
 from onerack.kv.messages import LIBRARY, NOSPACE
 from onerack.kv.server.native_txn import done_of, kvs_of, previous_of, txn_request
 from onerack.kv.server.native_watch import Watches
@@ -111,9 +111,13 @@ class NativeKv:
             command = b"".join((_PUT, length_of(len(key)), key, b"\x12", length_of(len(value)), value))
         else:
             command = b"".join((_PUT, length_of(len(key)), key))
-        if len(command) > machine.config.request_bytes_max or self._lacks_room(Kind.PUT, command):
+        config, size, node = machine.config, len(command), self.node
+        is_tight = (
+            machine.store.size_bytes + size + VERSION_BYTES >= config.quota_bytes or node.storage_full is not None
+        )
+        if is_tight or size > config.request_bytes_max:
             return self._command(Kind.PUT, command[2:], self._written)
-        self.node.propose(MOUNT, command, partial(self._plainly_written, future), eager=True)
+        node.propose(MOUNT, command, partial(self._plainly_written, future), eager=True)
         return future
 
     def _plainly_written(self, future: Answer, result: Any) -> None:
