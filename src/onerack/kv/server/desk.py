@@ -207,7 +207,8 @@ class Desk:
     # ------------------------------------------------------------------------------------------------ who leads
 
     def _follow_role(self) -> None:
-        self.machine.raft_term = self.node.term
+        if self.machine.raft_term != self.node.term:
+            self.machine.raft_term = self.node.term
         self.is_learner = self.node.name in self.node.status().configuration.learners
 
     def _look(self) -> None:
