@@ -19,6 +19,7 @@ from onerack.cluster import rack
 from onerack.cluster.record import read_record
 from tests.cli.said import sayer
 from tests.cluster.rack_thread import free_address
+from tests.rpc.certificates import Authority
 
 
 @contextmanager
@@ -77,6 +78,24 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGCONT)
         process.communicate(timeout=60)
         assert process.returncode in (0, 130)
+
+
+def test_with_certificates_nobody_else_is_let_in(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path, "rack")
+    node, user = authority.issue("node", addresses=["127.0.0.1"]), authority.issue("user")
+    tls = ["--tls-ca", str(authority.path), "--tls-cert", str(node), "--json"]
+    with served(*words_of(tmp_path, *tls)) as process:
+        where = json.loads(line_of(process))["endpoints"]
+        assert where["rpc"].startswith("tls://")
+        assert where["etcd"].startswith("tls://")
+        say = sayer(capfd, "kv")
+        reach = ("--endpoint", where["rpc"].partition("://")[2])
+        known = ("--tls-ca", str(authority.path), "--tls-cert", str(user))
+        assert say("put", "a", "1", *reach, *known).code == 0
+        assert say("get", "a", *reach, *known).out == "1\n"
+        assert say("get", "a", *reach, "--timeout", "1").code == 1
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
