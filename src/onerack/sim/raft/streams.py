@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from onerack.raft.messages import SnapshotArrived, SnapshotMark, SnapshotSent
+from onerack.raft.messages import SnapshotArrived, SnapshotSent
 from onerack.sim.raft.disk import Storage, SyncFailed
 from onerack.sim.raft.requests import SnapshotDone, SnapshotPiece
 
@@ -93,23 +93,23 @@ class Arrivals:
             self._node.later(self._node.around.options.snapshot_s, self._arrived, piece, content, sender)
 
     def _arrived(self, piece: SnapshotPiece, content: bytes, sender: str) -> None:
-        if not self._is_wanted(piece.mark):
-            self._answer(sender, piece, done=self._node.applied >= piece.mark.index)
+        if self._node.applied >= piece.mark.index:
+            self._answer(sender, piece, done=True)
             return
-        try:
-            self._node.storage.keep_snapshot(piece.mark, content)
-        except SyncFailed:
-            self._node.die("fsync of a snapshot failed")
-            return
+        newest = self._node.storage.newest_snapshot()
+        # One that is here already was not taken by the core when it came, say because its leader was an old one.
+        if newest is None or newest[0].index < piece.mark.index:
+            newest = (piece.mark, content)
+            try:
+                self._node.storage.keep_snapshot(*newest)
+            except SyncFailed:
+                self._node.die("fsync of a snapshot failed")
+                return
         if self._node.around.lets_die(self._node, "arrived"):
             self._node.die("crash point: a snapshot has arrived, the core has not heard of it")
             return
-        self._node.tell_core(SnapshotArrived(piece.term, piece.mark), sender)
+        self._node.tell_core(SnapshotArrived(piece.term, newest[0]), sender)
         self._look(sender, piece, 20)
-
-    def _is_wanted(self, mark: SnapshotMark) -> bool:
-        newest = self._node.storage.newest_snapshot()
-        return mark.index > self._node.applied and (newest is None or newest[0].index < mark.index)
 
     def _look(self, sender: str, piece: SnapshotPiece, times: int) -> None:
         """Restored means that the Output which says so has been carried out."""
