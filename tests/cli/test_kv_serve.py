@@ -94,6 +94,8 @@ def test_with_certificates_nobody_else_is_let_in(tmp_path: Path, capfd: pytest.C
         assert say("put", "a", "1", *reach, *known).code == 0
         assert say("get", "a", *reach, *known).out == "1\n"
         assert say("get", "a", *reach, "--timeout", "1").code == 1
+        added = say("member", "add", "n2=127.0.0.1:1", *reach, *known, "--json").json
+        assert added["address"] == "tls://127.0.0.1:1"
         process.terminate()
         assert process.wait(60) == 0
 

@@ -23,7 +23,7 @@ from onerack.cli.kv_options import with_store
 from onerack.errors import CallError, NotExecuted, OnerackError, UsageError
 
 if TYPE_CHECKING:
-    from onerack.kv.client import KvClient, NodeStatus
+    from onerack.kv.client import KvClient, MemberStatus, NodeStatus
 
 STATUS_EXAMPLES = """\b
 Examples:
@@ -181,18 +181,21 @@ async def add(
     """
     if role not in ("learner", "voter", "witness"):
         raise UsageError(f"--role {role!r}: expected learner, voter or witness")
-    name, address = _new_node(node, store.server)
-    if any(member.name == name for member in await store.members()):
+    members = await store.members()
+    name, address = _new_node(node, members)
+    if any(member.name == name for member in members):
         raise UsageError(f"{name} is a member already")
     await store.add_member(name, address, role)
     _say({"name": name, "address": address, "role": role}, f"{name} at {address} is a {role}", as_json=as_json)
 
 
-def _new_node(text: str, server: str) -> tuple[str, str]:
-    members = options.members_of(text, "NAME=ADDR", is_tls=server.startswith("tls://"))
-    if len(members) != 1:
+def _new_node(text: str, members: list[MemberStatus]) -> tuple[str, str]:
+    """Its name, and its address as those of the others are."""
+    is_tls = any(member.address.startswith("tls://") for member in members)
+    named = options.members_of(text, "NAME=ADDR", is_tls=is_tls)
+    if len(named) != 1:
         raise UsageError(f"{text!r}: one node at a time")
-    ((name, address),) = members.items()
+    ((name, address),) = named.items()
     return name, address
 
 
@@ -221,9 +224,10 @@ async def replace(
 
     The new node must be started with `onerack kv serve --join` before, or while this waits. The old one may be dead.
     """
-    new, address = _new_node(node, store.server)
     await _require_member(store, name)
-    if all(member.name != new for member in await store.members()):
+    members = await store.members()
+    new, address = _new_node(node, members)
+    if all(member.name != new for member in members):
         await store.add_member(new, address)
     await _manage_patiently(store, "voter", new, wait)
     await _manage_patiently(store, "remove", name, wait)

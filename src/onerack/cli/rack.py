@@ -14,6 +14,7 @@ import msgspec
 import typer
 
 from onerack.cli.failures import FAILED
+from onerack.cli.kv_options import DIRECTORY
 from onerack.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def up(
     control: Annotated[
         int, typer.Option("--control", metavar="N", min=1, max=9, help="Nodes that keep the state: 1, 3 or 5.")
     ] = 3,
-    directory: Directory = Path("onerack-data"),
+    directory: Directory = Path(DIRECTORY),
     base_port: Annotated[
         int | None,
         typer.Option("--base-port", metavar="P", help="Nodes get ports from here on, three each. Default: free ones."),
@@ -67,7 +68,7 @@ def up(
     _show(record, nodes, as_json=as_json)
 
 
-def down(directory: Directory = Path("onerack-data"), as_json: AsJson = False) -> None:
+def down(directory: Directory = Path(DIRECTORY), as_json: AsJson = False) -> None:
     """Stop a cluster of this machine; its data stays."""
     from onerack.cluster import rack
 
@@ -81,7 +82,7 @@ def down(directory: Directory = Path("onerack-data"), as_json: AsJson = False) -
         print(f"stopped {', '.join(stopped)}{words}")
 
 
-def status(directory: Directory = Path("onerack-data"), as_json: AsJson = False) -> int | None:
+def status(directory: Directory = Path(DIRECTORY), as_json: AsJson = False) -> int | None:
     """Say how the nodes of a cluster on this machine are; the exit code is 1 unless all serve.
 
     A node's state is leader, follower, learner or candidate (there is no leader); silent if its process lives and

@@ -17,7 +17,6 @@ import msgspec
 from onerack.errors import InputError, storing
 
 FILE: Final = "cluster.json"
-DEFAULT_DIRECTORY: Final = "onerack-data"
 
 
 class NodeEndpoints(msgspec.Struct, frozen=True):

@@ -134,6 +134,16 @@ def test_a_read_is_tried_again_whatever_became_of_it() -> None:
     run(test)
 
 
+def test_an_order_that_the_leader_has_refused_is_not_given_again() -> None:
+    async def test() -> None:
+        refused = NotExecuted("x", cause="not_caught_up")
+        with pytest.raises(NotExecuted):
+            await client_of(Stub())._link.again(refused, "manage", "voter", "n2")
+        assert may_be_tried_again(NotExecuted("x", cause="no_leader"), reads=False, orders=True)
+
+    run(test)
+
+
 def test_there_is_an_end_to_trying() -> None:
     async def test() -> None:
         stub = Stub(*(NotExecuted(str(number), cause="no_leader") for number in range(1000)))
