@@ -154,7 +154,7 @@ class RaftConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot travels in such pieces."""
     kept_bytes: int = 16 * MIB
     """So much of the log before a snapshot is kept for slow followers."""
-    commit_notice_s: float = 0.001
+    commit_notice_s: float = 0.003
     """For so long a leader keeps the news of a commit, in case it can travel with the next entries. 0: not at all."""
     lease_reads: bool = False
     """Answer reads by the leader's lease, without a round: faster, and only right if clocks run alike."""

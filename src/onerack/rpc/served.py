@@ -31,7 +31,7 @@ from onerack.rpc.core.sessions import Reply
 from onerack.rpc.interface import Handler, Interface, bind
 from onerack.rpc.interface.codec import to_msgpack
 from onerack.rpc.link import Peer
-from onerack.rpc.messages import Mode, Status
+from onerack.rpc.messages import UNANSWERED, Mode, Status
 from onerack.rpc.metrics import SAMPLED_EVERY, MethodMetrics
 from onerack.rpc.outcomes import reply_of
 from onerack.rpc.streams import Reader, Writer
@@ -40,6 +40,9 @@ log = logging.getLogger("onerack.rpc")
 
 Proceed = Callable[[], Awaitable[Any]]
 Interceptor = Callable[[CurrentCall, Proceed], Awaitable[Any]]
+
+_UNHEARD = Reply(0, b"")
+"""Of a call that nobody waits for."""
 
 
 class ServedMethod:
@@ -79,7 +82,9 @@ class ServedMethod:
         try:
             if not self._is_simple or request.json:
                 returned = self._handler.call(arguments, execution.attachment)
-                return self._later(returned, execution) or self._reply(returned, execution)
+                if later := self._later(returned, execution):
+                    return later
+                return _UNHEARD if request.call == UNANSWERED else self._reply(returned, execution)
             returned = self._handler.function(*astuple(arguments))
             if isinstance(returned, asyncio.Future) and not execution.from_log:
                 return returned

@@ -75,11 +75,12 @@ class Following:
     def heartbeat(self, message: Heartbeat, leader: NodeId) -> None:
         """The leader sends no commit index that this node has not acknowledged: it may be believed."""
         state = self._state
-        check(
-            message.commit <= state.log.last_index,
-            f"{leader} knows that entry {message.commit} was durable here, but the log ends at "
-            f"{state.log.last_index}: {state.node} has lost its disk, and must be removed and added anew",
-        )
+        if message.commit > state.log.last_index:
+            check(
+                False,
+                f"{leader} knows that entry {message.commit} was durable here, but the log ends at "
+                f"{state.log.last_index}: {state.node} has lost its disk, and must be removed and added anew",
+            )
         state.commit_to(message.commit)
         state.send_early(leader, HeartbeatReply(state.term, message.round))
 

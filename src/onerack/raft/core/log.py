@@ -131,8 +131,9 @@ class Log:
     def append(self, entries: Iterable[Entry]) -> None:
         """Requires: contiguous, and the first follows the last one here."""
         for entry in entries:
-            check(entry.index == self.last_index + 1, f"entry {entry.index} cannot follow {self.last_index}")
-            check(entry.term >= self.last_term, f"entry {entry.index} has term {entry.term}, below {self.last_term}")
+            index, term = self.last_index, self.last_term
+            if entry.index != index + 1 or entry.term < term:
+                check(False, f"entry {entry.index} of term {entry.term} cannot follow {index} of term {term}")
             self._entries.append(entry)
 
     def truncate_from(self, index: int, commit: int) -> None:

@@ -101,7 +101,8 @@ class PeerState:
         self.memberships.truncate_from(index)
 
     def commit_to(self, index: int) -> None:
-        check(index <= self.log.last_index, f"entry {index} is committed, but the log ends at {self.log.last_index}")
+        if index > self.log.last_index:
+            check(False, f"entry {index} is committed, but the log ends at {self.log.last_index}")
         self.commit = max(self.commit, index)
 
     def restore(self, mark: SnapshotMark) -> None:

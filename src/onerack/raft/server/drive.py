@@ -77,12 +77,21 @@ class Drive:
 
     def step(self, message: Any, sender: NodeId = "") -> None:
         """From a peer, or (`sender` empty) from this node itself."""
+        self._step(message, sender or self.core.node)
+        self.turn_soon()
+
+    def step_all(self, messages: Sequence[Any], sender: NodeId) -> None:
+        """What has come from a peer together. Somebody waits for what follows from it, so it follows at once."""
+        for message in messages:
+            self._step(message, sender)
+        self.turn_now()
+
+    def _step(self, message: Any, sender: NodeId) -> None:
         if not self._is_over:
             try:
-                self.core.step(message, sender or self.core.node, self._loop.time())
+                self.core.step(message, sender, self._loop.time())
             except Exception as error:  # A rule that does not hold, or a step half done: neither can be gone on from.
                 self._halt(error)
-            self.turn_soon()
 
     def turn_soon(self) -> None:
         """Something is to be done: a turn follows in this round of the loop, or when the disk has done its work."""
@@ -177,7 +186,8 @@ class Drive:
             self._finish(output)
         except Exception as raised:
             self._halt(raised)
-        if self._is_wanted or self.core.role == "leader":  # A leader's own log may have been what a quorum lacked.
+        # A leader's own log may have been what a quorum lacked.
+        if self._is_wanted or self.core.commit > self.core.applied:
             self._is_wanted = False
             self.turn_soon()
 

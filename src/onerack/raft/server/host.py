@@ -130,11 +130,10 @@ class Host:
     # ------------------------------------------------------------------------------------------------ into the core
 
     def receive(self, sender: NodeId, messages: list[PeerMessage]) -> None:
-        has_room = self._has_room()
-        for message in messages:
+        if not self._has_room():
             # To a full disk entries are lost, as on a bad network: the leader sends them again.
-            if has_room or type(message) is not Append or not message.entries:
-                self.drive.step(message, sender)
+            messages = [message for message in messages if type(message) is not Append or not message.entries]
+        self.drive.step_all(messages, sender)
 
     def _step(self, message: Any, sender: NodeId) -> None:
         self.drive.step(message, sender)

@@ -14,6 +14,7 @@ or an error that says whether it happened. A disk or a machine that fails halts 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import ssl
@@ -181,7 +182,10 @@ class RaftNode:
         return host
 
     async def close(self) -> None:
-        """Ends this node; the group goes on if it can. May be called again, and while it starts or halts."""
+        """Ends this node; the group goes on if it can, with another leader if this one led.
+
+        May be called again, and while it starts or has halted.
+        """
         self._ended.set()
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close(), context=Context())
@@ -193,11 +197,23 @@ class RaftNode:
         host = self._host
         if host is None:
             return
+        await self._hand_over(host)
         host.stop(f"{self.name} was closed")
         await self._server.close(drain_s=_DRAIN_S)
         await host.close()
         await self._peers.close()
         await asyncio.to_thread(host.storage.close)
+
+    async def _hand_over(self, host: Host) -> None:
+        """Else nobody would lead until the others have missed this node. It waits for a moment only."""
+        if self.has_halted or not host.orders.step_aside():
+            return
+        moved = asyncio.Event()
+        self.on_role.append(moved.set)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.election_timeout_s):
+                await moved.wait()
+        self.on_role.remove(moved.set)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -90,14 +90,16 @@ class Orders:
         self._step(Transfer(self._number, node) if is_transfer else Change(self._number, wanted))
         await waiting.future
 
-    def step_aside(self) -> None:
-        """Has the best of the others lead, if one can. Nobody waits for it."""
+    def step_aside(self) -> bool:
+        """Has the best of the others lead, if one can. False: this node does not lead, or nobody else can."""
         core = self._core
         configuration = core.configuration
         heirs = sorted(({*configuration.voters} - {*configuration.witnesses}) & {*core.progress})
-        if heirs:
-            self._number -= 1
-            self._step(Transfer(self._number, max(heirs, key=lambda heir: core.progress[heir].match)))
+        if core.role != "leader" or not heirs:
+            return False
+        self._number -= 1
+        self._step(Transfer(self._number, max(heirs, key=lambda heir: core.progress[heir].match)))
+        return True
 
     # ------------------------------------------------------------------------------------------------ what becomes
 
