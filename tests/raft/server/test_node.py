@@ -70,6 +70,25 @@ def test_the_leader_is_closed_and_the_others_go_on(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_leader_that_is_closed_hands_over_and_the_others_need_not_miss_it_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        async with Group(tmp_path) as group:
+            leader = await group.led()
+            await group.append("n1", "a", 1)
+            caplog.clear()
+            await group.stop(leader.name)
+            heir = await group.led()
+            events = [record.getMessage().split()[:2] for record in caplog.records]
+            handed_over = events.index([leader.name, "transfers"])
+            rest = [event for event in events[handed_over:] if event[1].startswith("becomes")]
+            assert rest[:2] == [[heir.name, "becomes_candidate"], [heir.name, "becomes_leader"]]
+
+    with caplog.at_level(logging.INFO):
+        run(story())
+
+
 def test_commands_wait_for_a_leader_and_are_executed_once(tmp_path: Path) -> None:
     async def story() -> None:
         group = Group(tmp_path)
