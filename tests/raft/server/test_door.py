@@ -29,7 +29,6 @@ from onerack.raft.messages import (
     Vote,
 )
 from onerack.raft.server import RaftNode
-from onerack.raft.server.door import NUMBER_MAX
 from onerack.raft.server.peers import RaftPeer
 from tests.raft.server.group import Group, append, host_of, run, until
 from tests.raft.server.test_snapshots import encoded
@@ -61,7 +60,7 @@ def absurd(term: int) -> dict[str, Any]:
         "append, entries": Append(term, 1, 1, 0, (Entry(HUGE, 2, 0, b""),)),
         "append, kinds": Append(term, 1, 1, 0, (Entry(1, 2, 2, b"no configuration"),)),
         "vote": Vote(HUGE, True),
-        "request": RequestVote(NUMBER_MAX, 1, 1),
+        "request": RequestVote(1 << 62, 1, 1),
         "request, index": RequestVote(term + 1, HUGE, HUGE),
         "request, negative": RequestVote(-1, -1, -1),
         "appended": Appended(term, HUGE, True),
