@@ -19,6 +19,7 @@ Ongaro's dissertation, 2014, chapters 3, 4 and 6.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Annotated, Final
 
 import msgspec
 
@@ -26,6 +27,10 @@ from onerack.runtime.seam import NodeId
 
 NOBODY: NodeId = ""
 """No vote, no leader."""
+NUMBER_MAX: Final = 1 << 62
+"""No term or index is near it in the life of a group; the log keeps them in 64 bits."""
+Number = Annotated[int, msgspec.Meta(ge=0, lt=NUMBER_MAX)]
+"""A term, an index or a counter, as another node says it: whatever is decoded has been held against the bounds."""
 
 
 class Kind(IntEnum):
@@ -114,9 +119,9 @@ class Recovered(msgspec.Struct, frozen=True):
 class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """`pre`: would you vote for me in this term? Nobody's term changes. `transfer`: the leader wants it so."""
 
-    term: int
-    last_index: int
-    last_term: int
+    term: Number
+    last_index: Number
+    last_term: Number
     pre: bool = False
     transfer: bool = False
 
@@ -124,7 +129,7 @@ class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
 class Vote(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """`term` of a granted pre-vote is the term asked for; else the voter's own."""
 
-    term: int
+    term: Number
     granted: bool
     pre: bool = False
 
@@ -132,10 +137,10 @@ class Vote(msgspec.Struct, frozen=True, array_like=True, tag=2):
 class Append(msgspec.Struct, frozen=True, array_like=True, tag=3):
     """AppendEntries."""
 
-    term: int
-    prev_index: int
-    prev_term: int
-    commit: int
+    term: Number
+    prev_index: Number
+    prev_term: Number
+    commit: Number
     entries: tuple[Entry, ...] = ()
     quiet: bool = False
     """Nothing but the commit index is news: unless it does not fit, no answer is needed."""
@@ -145,45 +150,45 @@ class Appended(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """The answer. Accepted: `index` is the last one that surely equals the leader's. Rejected: `index` is the
     `prev_index` that did not fit, and (`hint_index`, `hint_term`) the last place where the follower may agree."""
 
-    term: int
-    index: int
+    term: Number
+    index: Number
     accepted: bool
-    hint_index: int = 0
-    hint_term: int = 0
+    hint_index: Number = 0
+    hint_term: Number = 0
 
 
 class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """`commit` is at most what this follower is known to have. `round`: the reads that it confirms; 0: none."""
 
-    term: int
-    commit: int
-    round: int = 0
+    term: Number
+    commit: Number
+    round: Number = 0
 
 
 class HeartbeatReply(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    term: int
-    round: int = 0
+    term: Number
+    round: Number = 0
 
 
 class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """The leader wants this node to be elected, now."""
 
-    term: int
+    term: Number
 
 
 class FindReadIndex(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """A follower's read: which index must be applied before it may be answered? `number` is the follower's own."""
 
-    term: int
-    number: int
+    term: Number
+    number: Number
 
 
 class FoundReadIndex(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """`index` 0: not now (there is no leader here, or it has not committed an entry of its term)."""
 
-    term: int
-    number: int
-    index: int
+    term: Number
+    number: Number
+    index: Number
 
 
 PeerMessage = (

@@ -19,15 +19,12 @@ import msgspec
 from onerack import rpc
 from onerack.errors import Corruption, ProtocolError, UsageError
 from onerack.raft.commands import tags_of
-from onerack.raft.messages import Append, PeerMessage, SnapshotMark
+from onerack.raft.messages import NUMBER_MAX, PeerMessage, SnapshotMark
 from onerack.raft.server.peers import Forwarded, decode_messages
 from onerack.runtime.seam import NodeId
 
 NAME_BYTES_MAX: Final = 1024
 """Of a node's name. A longer one could not be voted for: the log has no room for it."""
-NUMBER_MAX: Final = 1 << 62
-"""No term or index is near it in the life of a group; the log keeps them in 64 bits."""
-
 log = logging.getLogger(__name__)
 
 
@@ -98,22 +95,6 @@ class Door:
 
 def _decoded(messages: rpc.Attachment) -> list[PeerMessage]:
     try:
-        decoded = decode_messages(messages)
+        return decode_messages(messages)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"these are no messages of raft: {error}") from error
-    for message in decoded:
-        if not _is_sane(message):
-            raise ProtocolError(f"a message of raft with absurd numbers: {type(message).__name__}")
-    return decoded
-
-
-def _is_sane(message: PeerMessage) -> bool:
-    """All numbers of a message but those of its entries, which must follow from these (see core/following.py)."""
-    if type(message) is Append:
-        return (
-            0 < message.term < NUMBER_MAX
-            and 0 <= message.prev_index < NUMBER_MAX
-            and 0 <= message.prev_term <= message.term
-            and 0 <= message.commit < NUMBER_MAX
-        )
-    return all(0 <= number < NUMBER_MAX for number in msgspec.structs.astuple(message) if type(number) is int)
