@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from onerack.raft.messages import (
     Transfer,
     Vote,
 )
-from onerack.runtime.seam import Tick
+from onerack.runtime.seam import Envelope, Tick
 from tests.raft.network import Network
 from tests.raft.single import T, accept, answers, campaign, flush, lead, log_of, messages_of, peer, propose
 
@@ -259,26 +260,31 @@ def test_a_leader_that_is_removed_names_an_heir() -> None:
     assert [to for to, _ in messages_of(output, TimeoutNow)] == ["n2"]
 
 
-def test_a_node_whose_removal_is_not_committed_still_starts_elections() -> None:
-    """It may be the only one whose log lets it win: here the witness has the removal, and n2 has not."""
-    network = Network(configuration=WITH_WITNESS)
-    network.elect("n1")
-    network.change("n1", Configuration(voters=("n2", "n3"), witnesses=("n3",)))
-    network.held = lambda sender, envelope: (
-        envelope.to == "n2" and any(entry.index > 2 for entry in getattr(envelope.message, "entries", ()))
+def held_back(name: str, index: int) -> Callable[[str, Envelope], bool]:
+    """Entries behind `index` do not reach this node."""
+    return lambda sender, envelope: (
+        envelope.to == name and any(entry.index > index for entry in getattr(envelope.message, "entries", ()))
     )
+
+
+def test_a_node_whose_removal_is_not_committed_still_starts_elections() -> None:
+    """It may be the only one whose log lets it win: n1 has its removal, and n2, which would be alone, has not."""
+    network = Network(2)
+    network.elect("n1")
+    network.held = held_back("n2", 2)
+    network.change("n1", Configuration(voters=("n2",)))
     network.settle()
     network.crash("n1")
     network.kept.clear()
     network.held = lambda sender, envelope: False
-    assert [network[name].last_index for name in ("n2", "n3")] == [2, 3]
     network.pass_time(10 * T)
     assert network.leaders() == []
     network.restart("n1")
-    assert network["n1"].configuration.voters == ("n2", "n3")
+    assert [network[name].last_index for name in ("n1", "n2")] == [3, 2]
+    assert network["n1"].configuration.voters == ("n2",)
     network.pass_time(10 * T)
     assert network.leaders() == ["n2"]
-    assert network["n2"].configuration.voters == ("n2", "n3")
+    assert network["n2"].configuration.voters == ("n2",)
 
 
 def test_a_node_that_is_removed_hears_of_it() -> None:
@@ -339,6 +345,21 @@ def test_a_witness_gets_only_what_its_leader_cannot_lose() -> None:
     core.step(Synced(), "n1", NOW)
     sent = messages_of(core.drain(), Append)
     assert [(to, len(append.entries)) for to, append in sent] == [("n3", 1)]
+
+
+def test_a_witness_gets_from_a_leader_that_leaves_only_what_a_voter_has() -> None:
+    """When n1 has left, its own copy lets nobody be elected."""
+    network = Network(configuration=WITH_WITNESS)
+    network.elect("n1")
+    network.held = held_back("n2", 2)
+    network.change("n1", Configuration(voters=("n2", "n3"), witnesses=("n3",)))
+    network.settle()
+    assert [network[name].last_index for name in ("n1", "n2", "n3")] == [3, 2, 2]
+    network.crash("n1")
+    network.kept.clear()
+    network.held = lambda sender, envelope: False
+    network.pass_time(10 * T)
+    assert network.leaders() == ["n2"]
 
 
 def test_a_witness_keeps_configurations() -> None:

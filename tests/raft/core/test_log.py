@@ -68,7 +68,7 @@ def test_an_append_leaves_no_gap_and_no_falling_term() -> None:
     log = log_of(2)
     with pytest.raises(AssertionError, match="cannot follow"):
         log.append(entries(3, 2))
-    with pytest.raises(AssertionError, match="below"):
+    with pytest.raises(AssertionError, match="of term 1 cannot follow"):
         log.append(entries(2, 1))
 
 

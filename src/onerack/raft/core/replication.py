@@ -156,10 +156,15 @@ class Replication:
         return True
 
     def _last_for(self, node: NodeId) -> int:
-        """A witness can give no payload back. If it had an entry that this node then lost in a crash, nobody else might
-        be electable any more: so a witness gets only what is durable here."""
-        log = self._state.log
-        return log.durable if node in self._state.configuration.witnesses else log.last_index
+        """A witness can give no payload back. If it had an entry that no electable voter has, or that this node then
+        lost in a crash, nobody might be electable any more: so it gets only what is durable at one that votes."""
+        state, configuration = self._state, self._state.configuration
+        if node not in configuration.witnesses:
+            return state.log.last_index
+        if state.node in configuration.voters:
+            return state.log.durable
+        # This node leads a group that it is about to leave: what only it has counts for nothing.
+        return max(self.match_of(voter) for voter in configuration.voters if voter not in configuration.witnesses)
 
     def _batch(self, node: NodeId, first: int) -> list[Entry]:
         batch = self._state.log.batch_from(first, self._state.config.append_bytes_max)
