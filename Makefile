@@ -1,8 +1,9 @@
-# The six things one does with onerack's source. Needs Python 3.11 or later with pip, and make; nothing else.
+# What one does with onerack's source. Needs Python 3.11 or later with pip, and make; nothing else.
 #
 #   make demo    word count over your Python's standard library; kills a worker on the way
 #   make test    the tests
 #   make check   linter and types
+#   make test-etcd   the tests beside etcdctl, etcd and its Python clients, where they are installed
 #   make bench   the figures of the README, measured on this machine
 #   make soak    long randomized runs with killed workers
 #   make docs    writes docs/cli.md and the list of files in ARCHITECTURE.md anew, and checks every document
@@ -15,7 +16,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs clean
+.PHONY: help demo test test-etcd check bench soak docs clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -25,6 +26,9 @@ demo: $(VENV)/.stamp-run
 
 test: $(VENV)/.stamp-dev
 	@$(RUN) -m pytest -n $(WORKERS) --durations=5
+
+test-etcd: $(VENV)/.stamp-dev
+	@$(RUN) -m pytest -m etcd -rs tests/kv/server
 
 check: $(VENV)/.stamp-dev
 	@$(RUN) -m ruff check src tests examples benchmarks
