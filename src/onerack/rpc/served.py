@@ -84,7 +84,9 @@ class ServedMethod:
                 returned = self._handler.call(arguments, execution.attachment)
                 if later := self._later(returned, execution):
                     return later
-                return _UNHEARD if request.call == UNANSWERED else self._reply(returned, execution)
+                if request.call == UNANSWERED and not execution.from_log:
+                    return _UNHEARD
+                return self._reply(returned, execution)
             returned = self._handler.function(*astuple(arguments))
             if isinstance(returned, asyncio.Future) and not execution.from_log:
                 return returned
