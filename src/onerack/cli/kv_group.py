@@ -9,12 +9,10 @@ Source: Ongaro's dissertation 2014, chapter 4.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 import typer
 
 from onerack.cli import kv_options as options
@@ -92,6 +90,10 @@ def status(
     as_json: options.AsJson = False,
 ) -> int | None:
     """Say of each endpoint how it is: role, term, revision, size. The exit code is 1 if one does not answer."""
+    import asyncio
+
+    import msgspec
+
     from onerack.cli.rpc_options import reach
 
     how = reach(tls_ca, tls_cert, tls_key, insecure, min(timeout, 5.0))
@@ -123,6 +125,8 @@ def _status_row(address: str, found: NodeStatus | str) -> tuple[str, ...]:
 
 
 async def _asked_all(addresses: list[str], how: dict[str, Any], timeout_s: float) -> list[tuple[str, NodeStatus | str]]:
+    import asyncio
+
     return list(
         zip(addresses, await asyncio.gather(*(_asked(each, how, timeout_s) for each in addresses)), strict=True)
     )
@@ -157,6 +161,8 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
 
 async def list_members(store: KvClient, as_json: options.AsJson = False) -> None:
     """List the members, with their roles and addresses."""
+    import msgspec
+
     members = await store.members()
     if as_json:
         print(json.dumps({"members": msgspec.to_builtins(members)}))
@@ -248,6 +254,8 @@ async def _require_member(store: KvClient, name: str) -> None:
 
 
 async def _manage_patiently(store: KvClient, order: str, name: str, wait_s: float) -> None:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + wait_s
     while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -76,6 +75,8 @@ async def keep_alive(
     as_json: options.AsJson = False,
 ) -> int | None:
     """Renew a lease, again and again until Ctrl-C; the exit code is 1 when it is no more."""
+    import asyncio
+
     number = options.lease_number(lease)
     while ttl_s := await store.renew(number):
         print(json.dumps({"lease": lease, "ttl_s": ttl_s}) if as_json else f"{lease} has {ttl_s} s", flush=True)

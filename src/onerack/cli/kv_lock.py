@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -52,6 +51,8 @@ async def lock(
 
 
 async def _run(held: Lock, command: list[str]) -> int:
+    import asyncio
+
     environment = {
         **os.environ, "ONERACK_LOCK_KEY": os.fsdecode(held.key), "ONERACK_LOCK_TOKEN": str(held.token),
     }  # fmt: skip

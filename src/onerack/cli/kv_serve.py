@@ -7,7 +7,6 @@ which is safe, too: what was acknowledged is on the disk.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -24,6 +23,7 @@ from onerack.cli.failures import INTERRUPTED
 from onerack.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
 
     from onerack.cluster.control import ControlNode
@@ -95,6 +95,8 @@ def serve(
 
 def _run(procedure: Coroutine[Any, Any, int | None]) -> int | None:
     """On uvloop, if it is there: it makes a node a good deal faster."""
+    import asyncio
+
     loop_factory = None
     with contextlib.suppress(ImportError):
         import uvloop
@@ -105,6 +107,8 @@ def _run(procedure: Coroutine[Any, Any, int | None]) -> int | None:
 
 
 async def _serve(name: str, data: Path, how: dict[str, Any], *, as_json: bool) -> int | None:
+    import asyncio
+
     from onerack.cluster.collector import spare_old_objects
     from onerack.cluster.control import ControlNode
 

@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from onerack.cli.failures import FAILED
@@ -96,6 +95,8 @@ def status(directory: Directory = Path(DIRECTORY), as_json: AsJson = False) -> i
 
 
 def _show(record: ClusterRecord, nodes: list[NodeState], *, as_json: bool) -> None:
+    import msgspec
+
     if as_json:
         described: dict[str, Any] = {"cluster": record.cluster, "nodes": msgspec.to_builtins(nodes)}
         print(json.dumps(described))

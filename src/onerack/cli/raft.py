@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from onerack.cli.failures import FAILED
@@ -47,6 +46,8 @@ def verify(directory: DataDirectory, as_json: AsJson = False) -> int | None:
 
     The exit code is 1 if something is damaged. Nothing is changed.
     """
+    import msgspec
+
     from onerack.raft.storage import verify as verify_directory
 
     report = verify_directory(str(directory))

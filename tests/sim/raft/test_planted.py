@@ -57,7 +57,7 @@ DRAWN = {
     "refusals_are_not_heard": (2, "liveness"),
     "replies_before_commit": (0, "linearizability"),
     "sends_do_not_wait_for_the_disk": (1, "said_after_durable"),
-    "snapshots_keep_the_wrong_log": (383, ""),
+    "snapshots_keep_the_wrong_log": (1993, "state_machine_safety"),
     "snapshots_name_the_newest_configuration": (8, "snapshots_hold_their_configuration"),
     "snapshots_reach_too_far": (5, ""),
     "synced_is_said_too_early": (0, "committed_is_durable"),
