@@ -64,6 +64,15 @@ def test_a_watch_tells_what_happens_in_order_and_only_what_was_asked_for(tmp_pat
     run(test)
 
 
+def test_a_watch_from_the_first_revision_hears_everything(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Nodes(tmp_path) as nodes:
+            await nodes.client.put("a", "first")
+            assert (await anext(nodes.client.watch("a", revision=1))).kv.value == b"first"
+
+    run(test)
+
+
 def test_a_watch_from_the_past_and_with_filters(tmp_path: Path) -> None:
     async def test() -> None:
         async with Nodes(tmp_path) as nodes:
@@ -78,6 +87,16 @@ def test_a_watch_from_the_past_and_with_filters(tmp_path: Path) -> None:
             await store.compact(5)
             with pytest.raises(kv.KvRefused, match="has been compacted"):
                 await anext(store.watch("a", revision=2))
+
+    run(test)
+
+
+def test_a_store_never_compacted_tells_everything_from_revision_one() -> None:
+    async def test() -> None:
+        machine = KvMachine()
+        put(machine, b"a")
+        watch = Watches(machine).begin(b"a", None, 1)
+        assert [event.kv.key for event in (await watch.more()).events] == [b"a"]
 
     run(test)
 

@@ -115,8 +115,9 @@ class Watch:
     def _gather_from_log(self) -> None:
         """What the next slice of the log has for it. Raises: Refused."""
         store = self._machine.store
-        if self.next < max(store.compacted, store.first_logged):
+        if self.next < store.compacted:
             raise Refused(errors.COMPACTED)
+        self.next = max(self.next, store.first_logged)  # Before the first change there was none.
         last = min(self.next + _SLICE - 1, store.revision)
         for revision in range(self.next, last + 1):
             self._gathered += [version for version in store.changes_of(revision) if self._wants(version)]
