@@ -156,7 +156,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 SHOWN = [
     pytest.param(block, id=f"{document}-{number}")
-    for document in ("README.md", "docs/mapreduce.md", "docs/rpc.md")
+    for document in ("README.md", "docs/mapreduce.md", "docs/rpc.md", "docs/raft.md", "docs/kv.md")
     for number, block in enumerate(blocks(ROOT / document))
     if block.language in ("sh", "python") and "no-run" not in block.attributes and "file=" not in block.attributes
 ]
@@ -187,7 +187,7 @@ def run_block(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     else:
         (folder / "block.py").write_text(block.text, encoding="utf-8")
         command = [sys.executable, "block.py"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("block", SHOWN)

@@ -128,6 +128,12 @@ def test_prove_counter(tmp_path: Path) -> None:
     assert lines[-1].startswith("  again: seed=")
 
 
+def test_counter(tmp_path: Path) -> None:
+    lines = run_script("counter.py", tmp_path)
+    assert [line.rpartition(" ")[2] for line in (*lines[:3], *lines[4:])] == ["1", "11", "111", "1111", "1111"]
+    assert lines[3].endswith("and is lost now")
+
+
 @pytest.mark.soak
 def test_bank_whose_server_is_killed_a_hundred_times(tmp_path: Path) -> None:
     run_script("bank.py", tmp_path, "--kills", "100", "--clients", "8")

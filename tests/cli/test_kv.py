@@ -132,7 +132,7 @@ def test_a_put_may_depend_on_the_revision(say: Say) -> None:
 
 def test_a_refusal_has_etcd_s_words(say: Say) -> None:
     said = say("put", "a", "1", "--lease", "7")
-    assert (said.code, said.err) == (1, "onerack: etcdserver: requested lease not found\nexecuted: yes\n")
+    assert (said.code, said.err) == (1, "onerack: etcdserver: requested lease not found\nexecuted: no\n")
     described = say("compact", "99999999", "--json")
     assert (described.code, described.json["kind"], described.json["cause"]) == (1, "KvRefused", "out_of_range")
 
@@ -219,6 +219,7 @@ def test_leases_from_grant_to_revoke(say: Say) -> None:
 
 
 def test_a_lock_is_held_while_a_command_runs(say: Say, rack: RackThread) -> None:
+    assert say("lock", "l", "--", "sh", "-c", "exit 6").code == 6
     said = say("lock", "l", "sh", "-c", "echo $ONERACK_LOCK_KEY $ONERACK_LOCK_TOKEN; exit 7")
     key, token = said.out.split()
     assert said.code == 7

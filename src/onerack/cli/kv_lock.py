@@ -43,7 +43,8 @@ async def lock(
     """
     async with store.lock(os.fsencode(name), ttl_s=ttl) as held:
         if command:
-            return await _run(held, command)
+            # What stands before a command is often told from it by a `--`, which the shell hands on.
+            return await _run(held, command[1:] if command[0] == "--" and len(command) > 1 else command)
         key = options.to_text(held.key, "text")
         print(json.dumps({"key": key, "token": held.token}) if as_json else f"{key} {held.token}", flush=True)
         await held.lease.lost.wait()

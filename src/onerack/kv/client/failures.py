@@ -23,6 +23,8 @@ _LEADERLESS: Final = frozenset({"no_leader", "not_leader", "leader_changed"})
 class KvRefused(ApplicationError):
     """The store has refused: nothing was changed. The message is etcd's text, the cause gRPC's word for its code."""
 
+    executed = False
+
 
 def meaning_of(error: CallError) -> CallError:
     """The error as callers of the store get it."""
