@@ -172,6 +172,8 @@ def test_a_witness_votes_and_counts_and_keeps_no_commands(tmp_path: Path) -> Non
             with pytest.raises(NotExecuted) as raised:
                 await witness.catch_up()
             assert raised.value.cause == "invalid"
+            with pytest.raises(NotExecuted, match="a witness applies nothing"):
+                await group.append("w", "a", 9)
             with pytest.raises(NotExecuted):
                 await leader.manage("transfer", "w")
             await group.start(other)

@@ -61,6 +61,8 @@ class Desk:
         self.tokens = tokens
         self.member_id = member_id(node.name)
         self.is_learner = False
+        """Or a witness, which answers even less."""
+        self.is_witness = False
         self._request_bytes_max = config.request_bytes_max
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -98,7 +100,7 @@ class Desk:
 
     def admitted(self, call: Call, by_learner: bool = False) -> str:
         """The same. Raises: Refused."""
-        if self.is_learner and not by_learner:
+        if self.is_witness or (self.is_learner and not by_learner):
             raise Refused(NOT_FOR_LEARNER)
         if self.wants_leader(call) and not self.node.leader:
             raise Refused(NO_LEADER)
@@ -209,7 +211,9 @@ class Desk:
     def _follow_role(self) -> None:
         if self.machine.raft_term != self.node.term:
             self.machine.raft_term = self.node.term
-        self.is_learner = self.node.name in self.node.status().configuration.learners
+        group = self.node.status().configuration
+        self.is_witness = self.node.name in group.witnesses
+        self.is_learner = self.is_witness or self.node.name in group.learners
 
     def _look(self) -> None:
         """For how long has there been no leader?"""

@@ -267,6 +267,8 @@ class RaftNode:
         if command_bytes > self.command_bytes_max:
             words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
             return NotExecuted(words, cause="too_large")
+        if self._host.drive.core.is_witness:
+            return NotExecuted("a witness applies nothing, so it could not answer: ask another node", cause="invalid")
         if self._host.intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
             return Overloaded("too many commands wait for the leader", retry_after_s=LOOK_S)
         return None
