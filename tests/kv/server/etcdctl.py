@@ -177,7 +177,7 @@ get after -w fields
 _STRUCK_OUT: Final = [
     (re.compile(r'"?(ClusterID|MemberID|RaftTerm|Term|cluster_id|member_id|raft_term)"? ?: ?\d+'), r"\1"),
     (re.compile(r"127\.0\.0\.1:\d+"), "ENDPOINT"),
-    (re.compile(r"took = [\d.]+m?s"), "took"),
+    (re.compile(r"took = [\d.]+[nµm]?s"), "took"),
     (re.compile(r"\b[0-9a-f]{12,16}\b"), "ID"),
     (re.compile(r'\{"level.*?"error":'), ""),
     (re.compile(r'"attempt":\d+|endpoint-[0-9a-f-]+|"ts":"[^"]*"|"caller":"[^"]*"'), ""),
