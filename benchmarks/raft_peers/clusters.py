@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.raft_peers.api import Api
+from benchmarks.raft_peers.ports import free_ports
 from benchmarks.rpc_peers.server_process import cpu_s
 
 NAMES = ("n1", "n2", "n3")
@@ -86,14 +86,6 @@ class Cluster:
     def _last_words(self) -> str:
         logs = [(node.directory.parent / f"{node.name}.log").read_text(errors="replace") for node in self.nodes]
         return "\n".join("\n".join(log.splitlines()[-8:]) for log in logs)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -22,14 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.ours.marks import leave
 from benchmarks.raft_peers.load import VALUE_BYTES, WARMUP_S, figures
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+from benchmarks.raft_peers.ports import free_ports
 
 
 def serve(own: str, others: list[str], journal: str, callers: int, seconds: float) -> None:

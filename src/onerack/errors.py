@@ -171,6 +171,20 @@ def check(condition: bool, message: str) -> None:
         raise AssertionError(message)
 
 
+class InvariantBroken(AssertionError):
+    """A safety property does not hold, in a simulation or a test. `name` says which."""
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
+
+
+def uphold(condition: bool, name: str, detail: str) -> None:
+    """Raises InvariantBroken, of this name, unless the condition holds."""
+    if not condition:
+        raise InvariantBroken(name, detail)
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

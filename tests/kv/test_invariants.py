@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from onerack.errors import InvariantBroken
 from onerack.kv.core import KvMachine
 from onerack.kv.core.version import Version
-from onerack.kv.invariants import InvariantBroken, check_state, check_step, moment_of
+from onerack.kv.invariants import check_state, check_step, moment_of
 from tests.kv.core.client import Client, delete_op, put_op
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from onerack.errors import InvariantBroken
 from onerack.mapreduce import invariants
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import InvariantBroken, Ledger, StragglersOnly, check_basic
+from onerack.mapreduce.invariants import Ledger, StragglersOnly, check_basic
 from onerack.mapreduce.messages import (
     Extent,
     JobEnded,

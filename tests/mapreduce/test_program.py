@@ -21,7 +21,7 @@ from onerack.mapreduce.messages import AttemptId, Program
 from onerack.mapreduce.program import load, load_stages, program_of
 from tests.mapreduce.sequential_run import function_job
 
-JOB_FILE = '''
+JOB_FILE = """
 import helper_of_job
 from onerack.mapreduce import Job
 
@@ -34,7 +34,7 @@ class First(Job):
     reduce = "sum"
     def map(self, key, value):
         yield helper_of_job.lower(value), 1
-'''
+"""
 
 
 @pytest.fixture

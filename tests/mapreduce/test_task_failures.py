@@ -364,9 +364,7 @@ def test_a_reduce_that_remembers_is_not_given_a_group_twice(tmp_path: Path, line
 
 
 @pytest.mark.parametrize("door", ["map", "map_block"])
-def test_a_tracked_attempt_spills_at_the_same_rows(
-    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tracked_attempt_spills_at_the_same_rows(door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "HELD_SHARE", 0.01)
     path = write_lines(tmp_path / "numbers", *map(str, range(60_000)))
 
@@ -497,9 +495,7 @@ def test_a_combine_must_keep_the_key(tmp_path: Path, lines: Path) -> None:
     def combine(key: str, values: Iterator[int]) -> Iterator[tuple[str, int]]:
         yield key + "x", sum(values)
 
-    job = function_job(
-        map=lambda key, line: [(line, 1)], combine=combine, reduce=lambda key, values: sum(values)
-    )
+    job = function_job(map=lambda key, line: [(line, 1)], combine=combine, reduce=lambda key, values: sum(values))
 
     assert "must keep the key" in failure(SequentialRun(job, tmp_path, [lines]).map()).message
 
@@ -661,9 +657,7 @@ def test_values_that_fail_on_their_way_are_not_missing_the_second_time() -> None
     assert not replay.is_whole
 
 
-def test_a_group_that_gives_too_much_to_hold_back(
-    tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_gives_too_much_to_hold_back(tmp_path: Path, lines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hold_nothing_back(monkeypatch)
     monkeypatch.setattr(attempt, "PAIRS_FIRST", 0)
     monkeypatch.setattr(portions, "PAIRS_FIRST", 1)
@@ -677,9 +671,7 @@ def test_a_group_that_gives_too_much_to_hold_back(
 def test_a_group_that_was_skipped_is_not_given_to_user_code(tmp_path: Path, lines: Path) -> None:
     run = SequentialRun(reduce_job(lambda: sys.exit("must not run"), on_error="skip:1"), tmp_path, [lines], reducers=1)
 
-    report = reduced(
-        run.reduce(run.maps(), number=4, tracked=True, skips=(Skip(RecordAt(2), "killed twice"),))
-    )
+    report = reduced(run.reduce(run.maps(), number=4, tracked=True, skips=(Skip(RecordAt(2), "killed twice"),)))
 
     assert [(each.record.number, each.traceback) for each in report.quarantined] == [(2, "killed twice")]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from onerack.errors import InvariantBroken
 from onerack.raft.core.membership import encode_configuration
-from onerack.raft.invariants import InvariantBroken, Watch
+from onerack.raft.invariants import Watch
 from onerack.raft.invariants.properties import PROPERTIES
 from onerack.raft.messages import (
     Appended,

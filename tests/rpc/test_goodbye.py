@@ -40,3 +40,18 @@ def test_a_call_that_meets_a_goodbye_on_its_way_runs_on_the_next_server(tmp_path
         return [first.total, second.total]
 
     assert asyncio.run(main()) == [1, 10]
+
+
+def test_a_close_that_is_cancelled_still_ends_the_connection() -> None:
+    async def main() -> None:
+        async with await rpc.serve(Counter, CounterServer(), "tcp://127.0.0.1:0") as server:
+            client = await rpc.connect(Counter, server.address)
+            closing = asyncio.create_task(client.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            async with asyncio.timeout(10):
+                while server.metrics().connections:
+                    await asyncio.sleep(0.001)
+
+    asyncio.run(main())

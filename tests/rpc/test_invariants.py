@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from onerack.errors import InvariantBroken
 from onerack.rpc.core.client import Close, Invoke, Outcome
 from onerack.rpc.core.runs import Executed, Execution
 from onerack.rpc.core.sessions import Reply
@@ -13,7 +14,6 @@ from onerack.rpc.invariants import (
     CLIENT,
     SERVER,
     ClientWitness,
-    InvariantBroken,
     ServerWitness,
     check_client,
     check_server,

@@ -16,22 +16,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from onerack.errors import uphold
 from onerack.kv.core.machine import KvMachine
 from onerack.kv.core.store import Store
 from onerack.kv.core.version import Version
-
-
-class InvariantBroken(AssertionError):
-    """A property does not hold. `name` says which."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-
-
-def require(condition: bool, name: str, detail: str) -> None:
-    if not condition:
-        raise InvariantBroken(name, detail)
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -66,18 +54,18 @@ def check_state(machine: KvMachine) -> None:
 def check_step(before: Moment, machine: KvMachine, refused: bool) -> None:
     """Everything that must hold between two states with one command between them. Raises: InvariantBroken."""
     after = moment_of(machine)
-    require(
+    uphold(
         after.revision - before.revision in (0, 1),
         "revision_rises_by_one",
         f"from {before.revision} to {after.revision} in one command",
     )
-    require(
+    uphold(
         after.compacted >= before.compacted,
         "compaction_only_rises",
         f"from {before.compacted} to {after.compacted}",
     )
     if refused:
-        require(after == before, "refused_changes_nothing", f"from {before} to {after}")
+        uphold(after == before, "refused_changes_nothing", f"from {before} to {after}")
 
 
 # ------------------------------------------------------------------------------------------------ of one state
@@ -87,22 +75,22 @@ def index_equals_history(store: Store) -> None:
     """Each key that has a past has a present, and the present is newer."""
     for key in sorted(store.history):
         earlier = store.history[key]
-        require(bool(earlier), "index_equals_history", f"{key!r} has an empty past")
-        require(key in store.current, "index_equals_history", f"{key!r} has a past and no present")
+        uphold(bool(earlier), "index_equals_history", f"{key!r} has an empty past")
+        uphold(key in store.current, "index_equals_history", f"{key!r} has a past and no present")
     for key in sorted(store.current):
         versions = store.versions_of(key)
         numbers = [version.mod for version in versions]
-        require(numbers == sorted(numbers), "index_equals_history", f"{key!r}: revisions {numbers}")
-        require(all(version.key == key for version in versions), "index_equals_history", f"{key!r} holds another key")
-        require(numbers[-1] <= store.revision, "index_equals_history", f"{key!r} is of the future: {numbers[-1]}")
+        uphold(numbers == sorted(numbers), "index_equals_history", f"{key!r}: revisions {numbers}")
+        uphold(all(version.key == key for version in versions), "index_equals_history", f"{key!r} holds another key")
+        uphold(numbers[-1] <= store.revision, "index_equals_history", f"{key!r} is of the future: {numbers[-1]}")
 
 
 def order_is_kept(store: Store) -> None:
     """The ordered lists are the keys of the index: `live` those that exist, `dead` the others."""
     live = sorted(key for key, version in store.current.items() if version.version)
     dead = sorted(key for key, version in store.current.items() if not version.version)
-    require(list(store.live) == live, "order_is_kept", f"live keys {list(store.live)[:9]}, index {live[:9]}")
-    require(list(store.dead) == dead, "order_is_kept", f"dead keys {list(store.dead)[:9]}, index {dead[:9]}")
+    uphold(list(store.live) == live, "order_is_kept", f"live keys {list(store.live)[:9]}, index {live[:9]}")
+    uphold(list(store.dead) == dead, "order_is_kept", f"dead keys {list(store.dead)[:9]}, index {dead[:9]}")
 
 
 def lives_are_contiguous(store: Store, key: bytes) -> None:
@@ -110,16 +98,16 @@ def lives_are_contiguous(store: Store, key: bytes) -> None:
     previous: Version | None = None
     for version in store.versions_of(key):
         if version.version > 1 and previous is not None:
-            require(
+            uphold(
                 previous.version == version.version - 1 and previous.create == version.create,
                 "lives_are_contiguous",
                 f"{key!r}: {version} follows {previous}",
             )
         elif version.version == 1:
-            require(version.create == version.mod, "lives_are_contiguous", f"{key!r} begins with {version}")
-            require(previous is None or not previous.version, "lives_are_contiguous", f"{key!r} begins twice")
+            uphold(version.create == version.mod, "lives_are_contiguous", f"{key!r} begins with {version}")
+            uphold(previous is None or not previous.version, "lives_are_contiguous", f"{key!r} begins twice")
         elif not version.version:
-            require(
+            uphold(
                 previous is None or previous.version > 0, "lives_are_contiguous", f"{key!r} is deleted twice: {version}"
             )
         previous = version
@@ -128,14 +116,14 @@ def lives_are_contiguous(store: Store, key: bytes) -> None:
 def log_is_contiguous(store: Store) -> None:
     """From `first_logged` to the present each revision is there, and has changed something."""
     end = store.first_logged + len(store.log)
-    require(end == store.revision + 1, "log_is_contiguous", f"it ends before {end}, the revision is {store.revision}")
+    uphold(end == store.revision + 1, "log_is_contiguous", f"it ends before {end}, the revision is {store.revision}")
     floor = max(store.compacted, 2)
-    require(store.first_logged <= floor, "log_is_contiguous", f"it begins at {store.first_logged}, wanted: {floor}")
+    uphold(store.first_logged <= floor, "log_is_contiguous", f"it begins at {store.first_logged}, wanted: {floor}")
     for revision in range(store.first_logged, store.revision + 1):
         changes = store.changes_of(revision)
-        require(bool(changes), "log_is_contiguous", f"revision {revision} has changed nothing")
+        uphold(bool(changes), "log_is_contiguous", f"revision {revision} has changed nothing")
         wrong = [version for version in changes if version.mod != revision]
-        require(not wrong, "log_is_contiguous", f"revision {revision} holds {wrong}")
+        uphold(not wrong, "log_is_contiguous", f"revision {revision} holds {wrong}")
 
 
 def log_is_the_history(store: Store) -> None:
@@ -146,13 +134,13 @@ def log_is_the_history(store: Store) -> None:
     for key in sorted(store.current):
         own = [version for version in store.versions_of(key) if version.mod > store.compacted]
         logged = by_key.pop(key, [])
-        require(_same(own, logged), "log_is_the_history", f"{key!r}: log {logged}, history {own}")
-    require(not by_key, "log_is_the_history", f"the log has keys that the index has not: {sorted(by_key)[:9]}")
+        uphold(_same(own, logged), "log_is_the_history", f"{key!r}: log {logged}, history {own}")
+    uphold(not by_key, "log_is_the_history", f"the log has keys that the index has not: {sorted(by_key)[:9]}")
 
 
 def size_is_the_sum(store: Store) -> None:
     size = sum(version.size for key in sorted(store.current) for version in store.versions_of(key))
-    require(size == store.size_bytes, "size_is_the_sum", f"it is {size}, the estimate says {store.size_bytes}")
+    uphold(size == store.size_bytes, "size_is_the_sum", f"it is {size}, the estimate says {store.size_bytes}")
 
 
 def leases_agree(machine: KvMachine) -> None:
@@ -160,11 +148,11 @@ def leases_agree(machine: KvMachine) -> None:
     named: dict[int, set[bytes]] = {lease: set() for lease in machine.leases.by_id}
     for key, version in machine.store.current.items():
         if version.lease:
-            require(version.lease in named, "leases_agree", f"{key!r} names lease {version.lease}, which is not there")
+            uphold(version.lease in named, "leases_agree", f"{key!r} names lease {version.lease}, which is not there")
             named[version.lease].add(key)
     for number, lease in machine.leases.by_id.items():
-        require(lease.id == number, "leases_agree", f"lease {number} calls itself {lease.id}")
-        require(
+        uphold(lease.id == number, "leases_agree", f"lease {number} calls itself {lease.id}")
+        uphold(
             set(lease.keys) == named[number],
             "leases_agree",
             f"lease {number} has {sorted(lease.keys)[:9]}, named by {sorted(named[number])[:9]}",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from onerack.errors import InvariantBroken
 from onerack.mapreduce.core.jobs import Job
 from onerack.mapreduce.core.master import Master
 from onerack.mapreduce.core.tasks import Phase, Task
@@ -32,14 +33,6 @@ from onerack.mapreduce.messages import (
 from onerack.runtime.seam import Output
 
 TaskName = tuple[str, TaskKind, int]
-
-
-class InvariantBroken(AssertionError):
-    """A property does not hold. `name` says which."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
 
 
 # ------------------------------------------------------------------------------------------------------- basic

@@ -199,19 +199,24 @@ class Channel:
         if self._closed:
             return
         self._closed = True
-        if self._linking is not None:
-            self._linking.cancel()
-            await asyncio.gather(self._linking, return_exceptions=True)
+        try:
+            if self._linking is not None:
+                self._linking.cancel()
+                await asyncio.gather(self._linking, return_exceptions=True)
+        finally:  # Whoever closes may be cancelled, and does not come again.
+            self._end_calls_and_link()
+        await self._all_ended()
+        if self._first_link.done() and not self._first_link.cancelled():
+            self._first_link.exception()  # Seen by whoever called start; nobody else needs to.
+        self._first_link.cancel()
+
+    def _end_calls_and_link(self) -> None:
         self._core.step(Close(), _USER, self._loop.time())
         self._turn()
         self._alarm.cancel()
         if self._link is not None:
             self._link.flush()
             self._link.close("the client was closed")
-        await self._all_ended()
-        if self._first_link.done() and not self._first_link.cancelled():
-            self._first_link.exception()  # Seen by whoever called start; nobody else needs to.
-        self._first_link.cancel()
 
     async def _all_ended(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -14,12 +14,13 @@ import pytest
 from onerack.errors import OnerackError
 from onerack.raft.messages import HardState
 from onerack.raft.storage import batch, format, identity, log, recovery, segments, snapshots
-from onerack.raft.storage.files import UnfinishedFile, snapshot_name
+from onerack.raft.storage.files import snapshot_name
 from onerack.raft.storage.format import Begin
 from onerack.raft.storage.log import RaftLog
 from onerack.raft.storage.recovery import Scan
 from onerack.raft.storage.segments import Segment, SegmentMaker
 from onerack.raft.storage.snapshots import SnapshotReader, SnapshotStore, SnapshotWriter
+from onerack.runtime.unfinished import UnfinishedFile
 from tests.raft.storage import test_crash
 from tests.raft.storage.test_damage import check_every_bit, check_misplaced
 from tests.raft.storage.workload import Node, worked
@@ -51,7 +52,7 @@ def a_record_acknowledged_before_its_sync(patch: Patch) -> None:
 def make_in_order(patch: Patch, steps: str) -> None:
     """Files get their names in these steps: `s`ync, `r`ename, `d`irectory."""
 
-    def finish(self: Any) -> None:
+    def finish(self: Any) -> Any:
         for step in steps:
             match step:
                 case "s":
@@ -60,6 +61,7 @@ def make_in_order(patch: Patch, steps: str) -> None:
                     self._disk.rename(self._source, self._target)
                 case "d":
                     self._disk.sync_directory(self._directory)
+        return self._file
 
     patch.setattr(UnfinishedFile, "finish", finish)
 

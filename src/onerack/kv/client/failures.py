@@ -24,6 +24,7 @@ class KvRefused(ApplicationError):
     """The store has refused: nothing was changed. The message is etcd's text, the cause gRPC's word for its code."""
 
     executed = False
+    """The handler ran, as that of any ApplicationError; what its caller asked for was not done."""
 
 
 def meaning_of(error: CallError) -> CallError:

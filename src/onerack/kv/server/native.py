@@ -133,7 +133,7 @@ class NativeKv:
         return Written(response.header.revision, previous_of(response))
 
     def get(self, key: bytes, serializable: bool = False) -> Answer | Found:
-        if serializable:
+        if serializable and not self.node.is_witness:
             return self._one(key)
         future: Answer = self._loop.create_future()
         self.node.read(partial(self._get_now, future, key))
@@ -161,7 +161,9 @@ class NativeKv:
         return Found(store.revision, [version], 1)
 
     def find(self, wanted: Get, serializable: bool = False) -> Answer | Found:
-        return self._found(wanted) if serializable else self._after_barrier(partial(self._found, wanted))
+        if serializable and not self.node.is_witness:
+            return self._found(wanted)
+        return self._after_barrier(partial(self._found, wanted))
 
     def _found(self, wanted: Get) -> Found:
         """As of what is applied here. Raises: KvRefused."""

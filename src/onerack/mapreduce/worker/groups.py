@@ -30,9 +30,7 @@ def each_value(key: Any, values: Iterator[Any]) -> Pairs:
     return zip(repeat(key), values)
 
 
-def reduce_all(
-    attempt: Attempt, function: ReduceCall, windows: Iterator[Iterator[Group]], writer: PartWriter
-) -> None:
+def reduce_all(attempt: Attempt, function: ReduceCall, windows: Iterator[Iterator[Group]], writer: PartWriter) -> None:
     """All groups, at full speed. What is gathered at once comes from one window, however large the results."""
     for groups in windows:
         for pairs in attempt.portions.of(chain.from_iterable(starmap(function, _counted(attempt, groups)))):
@@ -109,9 +107,7 @@ def group_at(number: int, key: Any) -> RecordAt:
     return RecordAt(number, preview=_shown(key)[:PREVIEW_CHARACTERS])
 
 
-def _reduce_twice(
-    attempt: Attempt, function: ReduceCall, group: Group, record: RecordAt, writer: PartWriter
-) -> None:
+def _reduce_twice(attempt: Attempt, function: ReduceCall, group: Group, record: RecordAt, writer: PartWriter) -> None:
     key, values = group
     replay = Replay(values, attempt.held_bytes_max)
     try:

@@ -19,20 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from onerack.errors import InvariantBroken
 from onerack.raft.invariants.history import History, Observable, equal
 from onerack.raft.invariants.properties import PROPERTIES
 from onerack.raft.messages import Appended, Committed, Entry, Restore, SnapshotMark, Vote
 from onerack.runtime.seam import Envelope, NodeId
 
-__all__ = ["History", "InvariantBroken", "Watch"]
-
-
-class InvariantBroken(AssertionError):
-    """A property does not hold. `name` says which."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
+__all__ = ["History", "Watch"]
 
 
 class Watch:

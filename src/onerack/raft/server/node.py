@@ -267,7 +267,7 @@ class RaftNode:
         if command_bytes > self.command_bytes_max:
             words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
             return NotExecuted(words, cause="too_large")
-        if self._host.drive.core.is_witness:
+        if self.is_witness:
             return NotExecuted("a witness applies nothing, so it could not answer: ask another node", cause="invalid")
         if self._host.intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
             return Overloaded("too many commands wait for the leader", retry_after_s=LOOK_S)
@@ -339,6 +339,11 @@ class RaftNode:
     @property
     def is_leader(self) -> bool:
         return self._host is not None and not self._ended.is_set() and self._host.core.role == "leader"
+
+    @property
+    def is_witness(self) -> bool:
+        """It votes and applies nothing: nobody can be answered here."""
+        return self._host is not None and self._host.drive.core.is_witness
 
     @property
     def leader(self) -> NodeId:

@@ -1,10 +1,7 @@
-"""Files under way, their names, and frames in them: what segments, snapshots and the identity have in common.
+"""The names of files, and frames in them: what segments, snapshots and the identity have in common.
 
-The idea: a file gets its name only when all of it is durable, and its name is durable before anybody relies on it. So
-under the names of a log there never is half a header or half a snapshot, and what a crash can tear is the one record
-that was being written.
-
-The rule: the order of the steps is the whole of it: write under another name, sync, rename, sync the directory.
+The idea: a name says what a file is and which; how a file gets its name is told in runtime/unfinished.py. The rule:
+what is not named so, or not yet, is not the log's.
 """
 
 from __future__ import annotations
@@ -12,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from onerack.codec import HEADER as FRAME
 from onerack.codec import frame_checksum
 from onerack.errors import Corruption
-from onerack.rpc.durable.recovery import SEGMENT_PREFIX, SNAPSHOT_PREFIX, UNFINISHED, file_name, files_of
-from onerack.runtime.env import AppendFile, Disk
+from onerack.rpc.durable.recovery import SEGMENT_PREFIX, SNAPSHOT_PREFIX, file_name, files_of
+from onerack.runtime.unfinished import UNFINISHED
 
 SUBDIRECTORY: Final = "raft"
 """Of a node's data directory; the log and its snapshots are in there."""
@@ -28,8 +24,6 @@ IDENTITY: Final = "identity"
 SEGMENT_SUFFIX: Final = ".seg"
 SNAPSHOT_SUFFIX: Final = ".snap"
 _UNFINISHED: Final = re.compile(rf"(.+?)(\.[0-9a-f]+)?{re.escape(UNFINISHED)}")
-SYNC_BYTES: Final = 2 << 20
-"""A long file is synced each time it has grown by so much: one long sync would hold up everybody else's."""
 
 
 def raft_directory(directory: str | os.PathLike[str]) -> str:
@@ -65,46 +59,6 @@ def _numbers(names: Sequence[str], prefix: str, suffix: str) -> list[int]:
     return [
         file.index for file in files_of([name.removesuffix(suffix) for name in names if name.endswith(suffix)], prefix)
     ]
-
-
-class UnfinishedFile:
-    """A file that does not have its name yet. Raises, in whatever it does: StorageFull.
-
-    `tag`: tells it from others that are to have the same name.
-    """
-
-    def __init__(self, disk: Disk, directory: str, name: str, tag: bytes = b"") -> None:
-        self._disk = disk
-        self._directory = directory
-        self._target = f"{directory}/{name}"
-        self._source = self._target + (f".{tag.hex()}" if tag else "") + UNFINISHED
-        # Of an earlier try, which did not come to its end: we would append to it.
-        with suppress(FileNotFoundError):
-            disk.unlink(self._source)
-        self._file: AppendFile = disk.open_append(self._source)
-        self._unsynced_bytes = 0
-
-    def append(self, content: bytes) -> None:
-        self._file.append(content)
-        self._unsynced_bytes += len(content)
-        if self._unsynced_bytes >= SYNC_BYTES:
-            self._file.sync()
-            self._unsynced_bytes = 0
-
-    def finish(self) -> None:
-        """Gives it its name, in the place of any file of that name; durable when this returns."""
-        # Before the name: it must never stand for bytes that are not there.
-        self._file.sync()
-        self._file.close()
-        self._disk.rename(self._source, self._target)
-        # Before anybody writes to the file, or removes what it replaces: without its name all that would be gone.
-        self._disk.sync_directory(self._directory)
-
-    def abandon(self) -> None:
-        """What the disk has no room for must not keep the room either."""
-        self._file.close()
-        with suppress(OSError):
-            self._disk.unlink(self._source)
 
 
 def frame_at(content: bytes, path: str, position: int) -> bytes:

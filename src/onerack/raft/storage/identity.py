@@ -20,10 +20,11 @@ from onerack.codec import HEADER as FRAME
 from onerack.codec import encode_frame
 from onerack.errors import Corruption, UsageError
 from onerack.raft.messages import Configuration
-from onerack.raft.storage.files import IDENTITY, UnfinishedFile, frame_at
+from onerack.raft.storage.files import IDENTITY, frame_at
 from onerack.rpc.durable.format import IDENTITY_BYTES
 from onerack.runtime.env import Disk
 from onerack.runtime.seam import NodeId
+from onerack.runtime.unfinished import UnfinishedFile
 
 MAGIC: Final = b"1RACKNID"
 VERSION: Final = 1
@@ -77,7 +78,7 @@ def write_identity(disk: Disk, directory: str, identity: Identity) -> None:
     file = UnfinishedFile(disk, directory, IDENTITY)
     try:
         file.append(encode_identity(identity))
-        file.finish()
+        file.finish().close()
     except Exception:
         file.abandon()
         raise

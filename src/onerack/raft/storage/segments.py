@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from onerack.errors import StorageFull
-from onerack.raft.storage.files import UnfinishedFile, segment_name
+from onerack.raft.storage.files import segment_name
 from onerack.raft.storage.format import (
     HEADER_BYTES,
     SEED_BYTES,
@@ -27,6 +27,7 @@ from onerack.raft.storage.format import (
 )
 from onerack.rpc.durable.format import SECTOR
 from onerack.runtime.env import FixedFile, StorageDisk
+from onerack.runtime.unfinished import UnfinishedFile
 
 _ZEROS: Final = bytes(1 << 20)
 
@@ -117,7 +118,7 @@ class SegmentMaker:
             file.append(encode_header(header))
             for position in range(HEADER_BYTES, header.size, len(_ZEROS)):
                 file.append(_ZEROS[: header.size - position])
-            file.finish()
+            file.finish().close()
         except Exception:
             file.abandon()
             raise

@@ -31,12 +31,13 @@ from onerack.codec import encode_frame
 from onerack.config import MIB
 from onerack.errors import Corruption, UsageError, check
 from onerack.raft.messages import SnapshotMark
-from onerack.raft.storage.files import UnfinishedFile, frame_at, raft_directory, snapshot_name, snapshots_in
+from onerack.raft.storage.files import frame_at, raft_directory, snapshot_name, snapshots_in
 from onerack.raft.storage.format import SEED_BYTES
 from onerack.raft.storage.identity import read_identity
 from onerack.rpc.durable.format import IDENTITY_BYTES
 from onerack.runtime.env import ReadFile, StorageDisk
 from onerack.runtime.real import RealDisk
+from onerack.runtime.unfinished import UnfinishedFile
 
 MAGIC: Final = b"1RACKRSN"
 FOOTER_MAGIC: Final = b"SNAPENDS"
@@ -98,7 +99,7 @@ class SnapshotWriter:
         check(not self._ended, "a snapshot ends once")
         footer = _FOOTER.pack(FOOTER_MAGIC, self.size, self._pieces, self._checksum)
         self._file.append(footer + _CHECKSUM.pack(zlib.crc32(footer)))
-        self._file.finish()
+        self._file.finish().close()
         self._ended = True
 
     def abort(self) -> None:

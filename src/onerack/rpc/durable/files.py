@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from onerack.rpc.durable.format import SEGMENT, Header, encode_header, encode_record, snapshot_frames
-from onerack.rpc.durable.recovery import SEGMENT_PREFIX, SNAPSHOT_PREFIX, UNFINISHED, file_name, files_of
+from onerack.rpc.durable.recovery import SEGMENT_PREFIX, SNAPSHOT_PREFIX, file_name, files_of
 from onerack.runtime.env import AppendFile, Disk
+from onerack.runtime.unfinished import UnfinishedFile
 
 
 class Segment:
@@ -70,27 +71,14 @@ class LogFiles:
         self.remove(file.name for file in files_of(names, SNAPSHOT_PREFIX) if file.index < index)
 
     def _make(self, name: str, frames: Iterable[bytes]) -> AppendFile:
-        path, unfinished = self.path(name), self.path(name + UNFINISHED)
-        # Of an earlier try, which the disk had no room for: we would append to it.
-        with suppress(FileNotFoundError):
-            self._disk.unlink(unfinished)
-        file = self._disk.open_append(unfinished)
+        unfinished = UnfinishedFile(self._disk, self._directory, name)
         try:
             for frame in frames:
-                file.append(frame)
-            # Before the name: it must never stand for bytes that are not there.
-            file.sync()
-            self._disk.rename(unfinished, path)
-            # Before anybody appends to the segment, or removes what the snapshot replaces: without its name, what was
-            # acknowledged would be gone.
-            self._disk.sync_directory(self._directory)
+                unfinished.append(frame)
+            return unfinished.finish()
         except Exception:
-            file.close()
-            # What the disk has no room for must not keep the room either.
-            with suppress(OSError):
-                self._disk.unlink(unfinished)
+            unfinished.abandon()
             raise
-        return file
 
     def settle(self, name: str) -> None:
         """Makes durable what an earlier life appended to this segment and may not have synced."""

@@ -30,10 +30,10 @@ from onerack.rpc.durable.format import (
     read_snapshot,
 )
 from onerack.runtime.env import Disk
+from onerack.runtime.unfinished import UNFINISHED
 
 SEGMENT_PREFIX: Final = "log-"
 SNAPSHOT_PREFIX: Final = "snapshot-"
-UNFINISHED: Final = ".tmp"
 INDEX_DIGITS: Final = 16
 
 

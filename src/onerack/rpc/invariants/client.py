@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from onerack.errors import InvariantBroken, uphold
 from onerack.rpc.core.client import Abandon, ClientCore, Close, Invoke, Outcome
 from onerack.rpc.core.lanes import Lane
-from onerack.rpc.invariants.broken import InvariantBroken, Said, Xid, require
+from onerack.rpc.invariants.said import Said, Xid
 from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Request
 
 OpenNumbers = list[tuple[Lane, list[int]]]
@@ -103,21 +104,21 @@ class ClientWitness:
         """Raises: InvariantBroken."""
         match message:
             case Invoke(call):
-                require(call not in self._open, "a_call_begins_once", str(call))
+                uphold(call not in self._open, "a_call_begins_once", str(call))
                 self._open[call] = message
             case Abandon(call):
                 self._open.pop(call, None)
         sends, applied = self._said.new_in(self._core._output)
         for outcome in applied:
             if isinstance(outcome, Outcome):
-                require(outcome.call in self._open, "a_call_ends_once", f"{outcome.call}: {outcome}")
+                uphold(outcome.call in self._open, "a_call_ends_once", f"{outcome.call}: {outcome}")
                 del self._open[outcome.call]
         for envelope in sends:
             closing = isinstance(message, Close) and isinstance(envelope.message, Request)
-            require(not closing, "nothing_is_begun_while_closing", f"{envelope.message}")
+            uphold(not closing, "nothing_is_begun_while_closing", f"{envelope.message}")
             self._send(envelope.message)
         kept = self._core._open
-        require(
+        uphold(
             kept.keys() == self._open.keys(),
             "a_call_is_open_until_its_outcome",
             f"open are {sorted(self._open)}, kept are {sorted(kept)}",
@@ -129,7 +130,7 @@ class ClientWitness:
                 return
             xid = (message.session, message.seq)
             meaning = (message.call, message.arguments)
-            require(self._named.setdefault(xid, meaning) == meaning, "an_xid_is_never_used_again", str(xid))
+            uphold(self._named.setdefault(xid, meaning) == meaning, "an_xid_is_never_used_again", str(xid))
             self._mark(message.session, message.ack)
         elif isinstance(message, KeepSession):
             self._mark(message.session, message.ack)
@@ -138,7 +139,7 @@ class ClientWitness:
 
     def _mark(self, session: int, ack: int) -> None:
         before = self._marks.get(session, 0)
-        require(ack >= before, "the_mark_never_goes_back", f"session {session}: {ack} after {before}")
+        uphold(ack >= before, "the_mark_never_goes_back", f"session {session}: {ack} after {before}")
         self._marks[session] = ack
 
 

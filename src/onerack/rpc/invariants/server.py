@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from onerack.errors import InvariantBroken, uphold
 from onerack.rpc.core.commands import Close, Invoke, decode_command
 from onerack.rpc.core.runs import Attached, Committed, Dropped, Executed, Execution
 from onerack.rpc.core.server import ServerCore
 from onerack.rpc.core.sessions import ENTRY_BYTES, Attempt, Reply, Session, Sessions
-from onerack.rpc.invariants.broken import InvariantBroken, Said, Xid, require
+from onerack.rpc.invariants.said import Said, Xid
 from onerack.rpc.messages import NO_SESSION, CloseSession, KeepSession, Mode, Request, Response, Status
 
 # ------------------------------------------------------------------------------------------------ basic
@@ -176,20 +177,20 @@ class ServerWitness:
         durable = self._core.durable
         assert durable is not None
         for number in before._gone:
-            require(durable.sessions.get(number) is None, "a_session_that_ended_stays_ended", f"{number} is back")
+            uphold(durable.sessions.get(number) is None, "a_session_that_ended_stays_ended", f"{number} is back")
         self._gone |= before._gone
         for session in durable.sessions:
             kept = before._kept.get(session.number)
             if kept is not None:
                 detail = f"{session.number}: {session.ack} after {kept.mark}"
-                require(session.ack >= kept.mark, "the_mark_never_goes_back", detail)
+                uphold(session.ack >= kept.mark, "the_mark_never_goes_back", detail)
                 self._compare(session, kept)
 
     def check_rest(self) -> None:
         """Every client has left and every lease is over: nothing may be left. Raises: InvariantBroken."""
         core = self._core
-        require(not self._runs, "every_execution_ends", f"{sorted(self._runs)} have not")
-        require(not core.open_calls, "every_execution_ends", f"{core.open_calls} are counted as open")
+        uphold(not self._runs, "every_execution_ends", f"{sorted(self._runs)} have not")
+        uphold(not core.open_calls, "every_execution_ends", f"{core.open_calls} are counted as open")
         left = {"links": len(core._opened), "links of executions": len(core._admission._by_call)}
         for name, sessions in zip(("volatile", "durable"), _tables_of(core), strict=False):
             left |= {f"{name} sessions": len(sessions), f"{name} reply bytes": sessions.ledger.bytes}
@@ -197,7 +198,7 @@ class ServerWitness:
             durable = core.durable
             left |= {"proposed": len(durable._proposed), "without session": len(durable._unsessioned)}
             left |= {"opening": len(durable._opening), "keeping": len(durable._keeping)}
-        require(not any(left.values()), "nothing_is_left", str({what: n for what, n in left.items() if n}))
+        uphold(not any(left.values()), "nothing_is_left", str({what: n for what, n in left.items() if n}))
 
     # ------------------------------------------------------------------------------------------------ parts
 
@@ -209,7 +210,7 @@ class ServerWitness:
                 self._asked[sender, request.call] = (request.session, request.seq)
             case Executed(execution):
                 run = self._runs.pop(execution.ticket, None)
-                require(run is not None, "an_execution_ends_once", f"ticket {execution.ticket}")
+                uphold(run is not None, "an_execution_ends_once", f"ticket {execution.ticket}")
             case CloseSession(number):
                 self._close(number)
             case Committed(_, content):
@@ -257,7 +258,7 @@ class ServerWitness:
         silent_s = ended_at - kept.heard_at
         # Not above zero: it was heard after the command that ended it had been proposed.
         is_wrong = 0 < silent_s < self._core._config.session_lease_s * 7 / 8 - 1e-6
-        require(not is_wrong, "sessions_live_while_they_are_heard", f"{number} was heard {silent_s:.3f} s ago")
+        uphold(not is_wrong, "sessions_live_while_they_are_heard", f"{number} was heard {silent_s:.3f} s ago")
 
     def _answered(self, link: str, response: Response) -> None:
         xid = self._asked.get((link, response.call))
@@ -267,20 +268,20 @@ class ServerWitness:
         if response.status == Status.REFUSED and self._core._sessions.get(response.session) is not None:
             self._refused.add(xid)
         elif response.status <= Status.FAILED and durable is not None and durable.sessions.get(xid[0]) is not None:
-            require(xid in self._committed, "no_answer_before_commit", f"{xid} was answered on {link}")
+            uphold(xid in self._committed, "no_answer_before_commit", f"{xid} was answered on {link}")
 
     def _begin(self, execution: Execution) -> None:
         request = execution.request
-        require(execution.ticket not in self._runs, "tickets_are_unique", str(execution.ticket))
+        uphold(execution.ticket not in self._runs, "tickets_are_unique", str(execution.ticket))
         self._runs[execution.ticket] = execution
         if not _is_deduplicated(execution):
             return
         xid = (request.session, request.seq)
-        require(xid not in self._begun, "no_call_runs_twice", f"{xid} was begun again")
-        require(xid not in self._refused, "what_was_refused_never_runs", f"{xid} was begun")
+        uphold(xid not in self._begun, "no_call_runs_twice", f"{xid} was begun again")
+        uphold(xid not in self._refused, "what_was_refused_never_runs", f"{xid} was begun")
         self._begun.add(xid)
         if execution.from_log:
-            require(xid in self._committed, "no_effect_before_commit", f"{xid} was begun")
+            uphold(xid in self._committed, "no_effect_before_commit", f"{xid} was begun")
 
     def _look_at_sessions(self, now: float) -> None:
         """Marks, replies, and who is gone."""
@@ -290,12 +291,12 @@ class ServerWitness:
             number = session.number
             kept = self._kept.get(number)
             if kept is None:
-                require(number not in self._gone, "a_session_that_ended_stays_ended", f"{number} is back")
+                uphold(number not in self._gone, "a_session_that_ended_stays_ended", f"{number} is back")
                 durable = self._core._sessions.get(number) is None
                 kept = self._kept[number] = _Kept(durable=durable)
             if session.ack != kept.mark:
                 detail = f"{number}: {session.ack} after {kept.mark}"
-                require(session.ack > kept.mark, "the_mark_never_goes_back", detail)
+                uphold(session.ack > kept.mark, "the_mark_never_goes_back", detail)
                 kept.mark = session.ack
                 kept.replies = {seq: reply for seq, reply in kept.replies.items() if seq > session.ack}
             self._compare(session, kept)
@@ -317,7 +318,7 @@ class ServerWitness:
         if ended != len(kept.replies):
             gone = [seq for seq in kept.replies if seq not in session.entries or session.entries[seq].reply is None]
             acknowledged = all(seq <= session.ack for seq in gone)
-            require(acknowledged, "a_reply_is_kept_until_acknowledged", f"session {session.number} has lost {gone}")
+            uphold(acknowledged, "a_reply_is_kept_until_acknowledged", f"session {session.number} has lost {gone}")
 
 
 # ------------------------------------------------------------------------------------------------ where to look

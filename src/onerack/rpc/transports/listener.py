@@ -18,18 +18,16 @@ from contextvars import Context
 from typing import Final
 
 from onerack.config import RpcConfig
-from onerack.errors import UsageError
 from onerack.rpc.link import Accept, Arrival, Link, Owner, Peer
 from onerack.rpc.messages import Notice
 from onerack.rpc.transports import unix
 from onerack.rpc.transports.address import Address
 from onerack.rpc.transports.budget import Budget
-from onerack.rpc.transports.sockets import address_of, check_exposure, link_over, resolve, shake_hands
+from onerack.rpc.transports.sockets import BACKLOG, address_of, bind, check_exposure, link_over, shake_hands
 from onerack.rpc.transports.tls import check_context, peer_of
 from onerack.rpc.transports.tls_wire import TlsWire
 from onerack.rpc.transports.wire import SocketWire, Wire
 
-_BACKLOG: Final = 1024
 _ACCEPTS_MAX: Final = 64
 """Accepted in a row, before those who are connected get their turn."""
 _REFUSALS_MAX: Final = 64
@@ -52,28 +50,11 @@ async def listen(
     context = check_context(tls, str(address), is_server=True) if address.scheme == "tls" else None
     check_exposure(address, insecure)
     if address.scheme == "unix":
-        file = unix.listen(address.path, _BACKLOG)
+        file = unix.listen(address.path, BACKLOG)
         return SocketListener(file.listening, address, accept, config, context, budget, file.remove)
-    listening = await _bind(address)
+    listening = await bind(address)
     taken = Address(address.scheme, address.host, listening.getsockname()[1])
     return SocketListener(listening, taken, accept, config, context, budget, lambda: None)
-
-
-async def _bind(address: Address) -> socket.socket:
-    try:
-        family, _, _, _, where = (await resolve(address))[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"{address}: {error.strerror or error}") from error
-    try:
-        # A server that was restarted need not wait until the last connections of its former life are forgotten.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise UsageError(f"{address}: cannot listen there: {error.strerror or error}") from error
-    return listening
 
 
 class SocketListener:

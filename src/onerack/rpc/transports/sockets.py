@@ -26,6 +26,8 @@ from onerack.rpc.transports.tls import check_context, peer_of
 from onerack.rpc.transports.tls_wire import TlsWire
 from onerack.rpc.transports.wire import SocketWire, Wire, words_of
 
+BACKLOG: Final = 1024
+"""Connections that the kernel may hold until they are accepted."""
 _QUEUE_PAUSE_S: Final = 0.01
 _NUMBERS: Final = itertools.count(1)
 
@@ -146,6 +148,24 @@ async def _connect_to(family: int, where: Any) -> socket.socket:
         connecting.close()
         raise
     return connecting
+
+
+async def bind(address: Address) -> socket.socket:
+    """A socket that listens there. Raises: UsageError: it cannot be."""
+    try:
+        family, _, _, _, where = (await resolve(address))[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"{address}: {error.strerror or error}") from error
+    try:
+        # A server that was restarted need not wait until the last connections of its former life are forgotten.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"{address}: cannot listen there: {error.strerror or error}") from error
+    return listening
 
 
 async def resolve(address: Address) -> list[tuple[Any, ...]]:

@@ -11,8 +11,9 @@ faults strike (schedule.py), and is judged by what came of it (judge.py). runs.p
 purpose (planted.py) show that the checks would see one.
 """
 
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.mapreduce.planted import PLANTED
-from onerack.sim.mapreduce.runs import ScheduleFailed, Tally, run_many, run_schedule, tell
+from onerack.sim.mapreduce.runs import Tally, run_many, run_schedule, tell
 from onerack.sim.mapreduce.schedule import Report
 
 __all__ = ["PLANTED", "Report", "ScheduleFailed", "Tally", "run_many", "run_schedule", "tell"]

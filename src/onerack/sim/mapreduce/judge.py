@@ -9,7 +9,7 @@ task was slow is none.
 
 from __future__ import annotations
 
-from onerack.mapreduce.invariants import InvariantBroken
+from onerack.errors import InvariantBroken
 from onerack.mapreduce.messages import AttemptId, JobEnded, TaskKind
 from onerack.sim.mapreduce.workload import Place, Rows, SimJob, checksum
 

@@ -10,23 +10,14 @@ from collections.abc import Iterable
 
 import msgspec
 
+from onerack.errors import InvariantBroken
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import InvariantBroken
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.mapreduce.options import CONFIG, draw
 from onerack.sim.mapreduce.planted import PLANTED
 from onerack.sim.mapreduce.schedule import Report, Schedule
 from onerack.sim.mapreduce.story import Story
 from onerack.sim.seeds import stream
-
-
-class ScheduleFailed(AssertionError):
-    """A seed found something wrong. The message says how to see it again."""
-
-    def __init__(self, seed: int, planted: str | None, reason: str) -> None:
-        again = f"tell({seed})" if planted is None else f"tell({seed}, {planted!r})"
-        super().__init__(f"seed {seed}: {reason}\n  the whole story: onerack.sim.mapreduce.{again}")
-        self.seed = seed
-        self.reason = reason
 
 
 class Tally(msgspec.Struct):
@@ -47,9 +38,9 @@ def run_schedule(seed: int, planted: str | None = None, *, story: Story | None =
     try:
         return schedule.run()
     except InvariantBroken as broken:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.3f} s: {broken}") from broken
+        raise ScheduleFailed(seed, f"at {schedule.world.now:.3f} s: {broken}", _again(seed, planted)) from broken
     except Exception as error:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.3f} s: {error!r}") from error
+        raise ScheduleFailed(seed, f"at {schedule.world.now:.3f} s: {error!r}", _again(seed, planted)) from error
 
 
 def run_many(seeds: Iterable[int]) -> Tally:
@@ -78,3 +69,8 @@ def tell(seed: int, planted: str | None = None) -> str:
 
 def _honest_master() -> Master:
     return Master(CONFIG)
+
+
+def _again(seed: int, planted: str | None) -> str:
+    arguments = f"{seed}" if planted is None else f"{seed}, {planted!r}"
+    return f"onerack.sim.mapreduce.tell({arguments})"

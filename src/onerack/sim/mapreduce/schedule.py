@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
+from onerack.errors import InvariantBroken
 from onerack.mapreduce.core import Master
-from onerack.mapreduce.invariants import InvariantBroken, Ledger, StragglersOnly, check_basic
+from onerack.mapreduce.invariants import Ledger, StragglersOnly, check_basic
 from onerack.mapreduce.messages import (
     AttemptId,
     CancelJob,

@@ -12,8 +12,9 @@ checkers. What chance meets too rarely is scripted (scenarios/) or explored to t
 planted on purpose (planted/) show that all of it would see one. runs.py is the door.
 """
 
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.raft.planted import PLANTED
-from onerack.sim.raft.runs import ScheduleFailed, Tally, run_many, run_schedule, tell
+from onerack.sim.raft.runs import Tally, run_many, run_schedule, tell
 from onerack.sim.raft.schedule import Report
 
 __all__ = ["PLANTED", "Report", "ScheduleFailed", "Tally", "run_many", "run_schedule", "tell"]

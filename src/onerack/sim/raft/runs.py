@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.raft.judge import Broken
 from onerack.sim.raft.kit import Kit
 from onerack.sim.raft.options import Options, draw
@@ -17,16 +18,6 @@ from onerack.sim.raft.planted import PLANTED
 from onerack.sim.raft.schedule import Report, Schedule
 from onerack.sim.raft.story import Story
 from onerack.sim.seeds import stream
-
-
-class ScheduleFailed(AssertionError):
-    """A seed found something wrong. The message says how to see it again."""
-
-    def __init__(self, seed: int, planted: str | None, reason: str) -> None:
-        shown = f"onerack.sim.raft.tell({seed}, {planted!r})" if planted else f"onerack sim raft --seed {seed} --trace"
-        super().__init__(f"seed {seed}: {reason}\n  the whole story: {shown}")
-        self.seed = seed
-        self.reason = reason
 
 
 class Tally(msgspec.Struct):
@@ -62,9 +53,9 @@ def run_schedule(
     try:
         return schedule.run()
     except Broken as broken:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {broken}") from broken
+        raise ScheduleFailed(seed, f"at {schedule.world.now:.4f} s: {broken}", _again(seed, planted)) from broken
     except Exception as error:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {error!r}") from error
+        raise ScheduleFailed(seed, f"at {schedule.world.now:.4f} s: {error!r}", _again(seed, planted)) from error
 
 
 def run_many(seeds: Iterable[int]) -> Tally:
@@ -83,3 +74,7 @@ def tell(seed: int, planted: str | None = None) -> str:
     except ScheduleFailed as failed:
         return f"{story}\n{failed.reason}\n"
     return f"{story}\n{report}\n"
+
+
+def _again(seed: int, planted: str | None) -> str:
+    return f"onerack.sim.raft.tell({seed}, {planted!r})" if planted else f"onerack sim raft --seed {seed} --trace"

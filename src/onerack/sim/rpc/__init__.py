@@ -11,8 +11,9 @@ crashes, cuts and lost messages (links.py) at the hand of fate (schedule.py), an
 happened (judge.py). runs.py is the door. Bugs planted on purpose (planted/) show that the checks would see one.
 """
 
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.rpc.planted import PLANTED
-from onerack.sim.rpc.runs import ScheduleFailed, Tally, run_many, run_schedule, tell
+from onerack.sim.rpc.runs import Tally, run_many, run_schedule, tell
 from onerack.sim.rpc.schedule import Report
 
 __all__ = ["PLANTED", "Report", "ScheduleFailed", "Tally", "run_many", "run_schedule", "tell"]

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import msgspec
 
+from onerack.errors import InvariantBroken
 from onerack.rpc.core.client import Outcome
-from onerack.rpc.invariants import InvariantBroken
 from onerack.rpc.messages import Fault, Mode, Status
 from onerack.sim.rpc.options import Options
 from onerack.sim.rpc.service import METHODS, State, attachment_of, decode_result

@@ -10,27 +10,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from onerack.rpc.invariants import InvariantBroken
+from onerack.errors import InvariantBroken
+from onerack.sim.failed import ScheduleFailed
 from onerack.sim.rpc.kit import Honest
 from onerack.sim.rpc.options import Options, draw
 from onerack.sim.rpc.planted import PLANTED
 from onerack.sim.rpc.schedule import Report, Schedule
 from onerack.sim.rpc.story import Story
 from onerack.sim.seeds import stream
-
-
-class ScheduleFailed(AssertionError):
-    """A seed found something wrong. The message says how to see it again."""
-
-    def __init__(self, seed: int, planted: str | None, reason: str, crash_at: tuple[int, ...]) -> None:
-        arguments = [str(seed)]
-        if planted is not None:
-            arguments.append(repr(planted))
-        if crash_at:
-            arguments.append(f"crash_at={crash_at}")
-        super().__init__(f"seed {seed}: {reason}\n  the whole story: onerack.sim.rpc.tell({', '.join(arguments)})")
-        self.seed = seed
-        self.reason = reason
 
 
 class Tally(msgspec.Struct):
@@ -72,9 +59,13 @@ def run_schedule(
     try:
         return schedule.run()
     except InvariantBroken as broken:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {broken}", crash_at) from broken
+        raise ScheduleFailed(
+            seed, f"at {schedule.world.now:.4f} s: {broken}", _again(seed, planted, crash_at)
+        ) from broken
     except Exception as error:
-        raise ScheduleFailed(seed, planted, f"at {schedule.world.now:.4f} s: {error!r}", crash_at) from error
+        raise ScheduleFailed(
+            seed, f"at {schedule.world.now:.4f} s: {error!r}", _again(seed, planted, crash_at)
+        ) from error
 
 
 def run_many(seeds: Iterable[int]) -> Tally:
@@ -93,3 +84,12 @@ def tell(seed: int, planted: str | None = None, *, crash_at: tuple[int, ...] = (
     except ScheduleFailed as failed:
         return f"{story}\n{failed.reason}\n"
     return f"{story}\n{report}\n"
+
+
+def _again(seed: int, planted: str | None, crash_at: tuple[int, ...]) -> str:
+    arguments = [str(seed)]
+    if planted is not None:
+        arguments.append(repr(planted))
+    if crash_at:
+        arguments.append(f"crash_at={crash_at}")
+    return f"onerack.sim.rpc.tell({', '.join(arguments)})"

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
+from onerack.errors import InvariantBroken
 from onerack.rpc.core.client import ClientCore
 from onerack.rpc.core.server import ServerCore
-from onerack.rpc.invariants import InvariantBroken
 from onerack.sim.rpc.client import Life, SimClient
 from onerack.sim.rpc.judge import Judge
 from onerack.sim.rpc.kit import Kit

@@ -35,9 +35,7 @@ class Owner(Protocol):
 class Life:
     """One run of a node's process, from its start to its crash; or the scenario's, or the world's own."""
 
-    def __init__(
-        self, owner: Owner, number: int, chance: Callable[[], Random], context: Context | None = None
-    ) -> None:
+    def __init__(self, owner: Owner, number: int, chance: Callable[[], Random], context: Context | None = None) -> None:
         self.node = owner.name
         self.name = f"{owner.name}.{number}"
         self.alive = True

@@ -197,4 +197,3 @@ class Node:
     def _fail_a_sync(self) -> None:
         if self.disk.syncs_until_failure < 0 and self._sync_failures and not self._spared:
             self.disk.syncs_until_failure = self._sync_failures.pop(0)
-

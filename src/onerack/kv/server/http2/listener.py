@@ -24,12 +24,11 @@ from onerack.kv.server.http2.receiving import ServerBudget
 from onerack.kv.server.http2.streams import Application
 from onerack.rpc.link import Peer
 from onerack.rpc.transports.address import Address
-from onerack.rpc.transports.sockets import address_of, check_exposure, resolve, shake_hands
+from onerack.rpc.transports.sockets import address_of, bind, check_exposure, shake_hands
 from onerack.rpc.transports.tls import check_context, peer_of
 from onerack.rpc.transports.tls_wire import TlsWire
 from onerack.rpc.transports.wire import SocketWire, Wire
 
-_BACKLOG: Final = 1024
 _ACCEPTS_MAX: Final = 64
 """Accepted in a row, before those who are connected get their turn."""
 _PAUSE_S: Final = 0.1
@@ -58,26 +57,9 @@ async def listen(
         context = check_context(tls, str(address), is_server=True)
         context.set_alpn_protocols(["h2"])
     check_exposure(address, insecure)
-    listening = await _bind(address)
+    listening = await bind(address)
     taken = Address(address.scheme, address.host, listening.getsockname()[1])
     return Listener(listening, taken, application, limits, connections_max, streams_max, context)
-
-
-async def _bind(address: Address) -> socket.socket:
-    try:
-        family, _, _, _, where = (await resolve(address))[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise UsageError(f"{address}: {error.strerror or error}") from error
-    try:
-        # A server that was restarted need not wait until the last connections of its former life are forgotten.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(where)
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        listening.close()
-        raise UsageError(f"{address}: cannot listen there: {error.strerror or error}") from error
-    return listening
 
 
 class Listener:

@@ -1,4 +1,4 @@
-"""What all properties share: how one is reported, and how to see what is new in a core's words."""
+"""What the properties of both sides share: the name of a call, and how to see what is new in a core's words."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from onerack.runtime.seam import Output
 
 Xid = tuple[int, int]
 """(session, seq): the name of a deduplicated call."""
-
-
-class InvariantBroken(AssertionError):
-    """A property does not hold. `name` says which."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-
-
-def require(condition: bool, name: str, detail: str) -> None:
-    if not condition:
-        raise InvariantBroken(name, detail)
 
 
 class Said:
