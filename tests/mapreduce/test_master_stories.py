@@ -10,7 +10,7 @@ writes what the master says now into the files; read the diff line by line befor
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from onerack.mapreduce.messages import (
     RunReduce,
 )
 from tests.mapreduce.master_bench import Bench, attempt_id
+from tests.stories import check_story, retell
 
 STORIES = sorted((Path(__file__).parent / "stories").glob("*.txt"))
 
@@ -91,32 +92,14 @@ def answer(bench: Bench) -> list[str]:
     return lines or ["(nothing)"]
 
 
-def retell(text: str) -> str:
+def retold(text: str) -> str:
     """The same story with the answers of today."""
-    bench = Bench()
-    told: list[str] = []
-    in_answer = False
-    for line in text.splitlines():
-        if line == "----":
-            continue
-        if not line.strip():
-            in_answer = False
-            told.append("")
-        elif line.startswith("#"):
-            told.append(line)
-        elif not in_answer:
-            told += [line, "----", *obey(bench, line)]
-            in_answer = True
-    return "\n".join(told).rstrip() + "\n"
+    return retell(text, partial(obey, Bench()))
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_story(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    told = retell(text)
-    if os.environ.get("ONERACK_REWRITE_STORIES"):
-        path.write_text(told, encoding="utf-8")
-    assert told == text
+    check_story(path, retold)
 
 
 def test_there_are_stories() -> None:

@@ -12,21 +12,17 @@ leaves one of its remains.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, product
-from typing import NamedTuple, TypeVar
+from itertools import product
+from typing import NamedTuple
 
 from onerack.errors import StorageFull
-from onerack.sim.disk import SimLock
-
-T = TypeVar("T")
+from tests.crash_names import Change, NamesThatCrash, named, subsets
 
 SECTOR = 512
 LOST_SECTORS_MAX = 6
 """Of more unsynced sectors only prefixes are tried."""
 
 Files = dict[str, bytes]
-Change = tuple[tuple[str, int | None], ...]
-"""What one operation does to names: each then stands for a content, or for none."""
 
 
 class Picture(NamedTuple):
@@ -45,20 +41,11 @@ class Picture(NamedTuple):
     def remains(self, every: int = 1) -> Iterator[Files]:
         """Everything that a loss of power may leave; of prefixes only each of so many."""
         for changes in subsets(self.changes):
-            names = self._named(changes)
+            names = named(self.names, changes)
             visible = [number for number in sorted(set(names.values())) if self.pending[number]]
             for kept in product(*(self._kept(number, every) for number in visible)):
                 content = {**self.durable, **dict(zip(visible, kept, strict=True))}
                 yield {name: content[number] for name, number in names.items()}
-
-    def _named(self, changes: Sequence[Change]) -> dict[str, int]:
-        names = dict(self.names)
-        for name, number in chain.from_iterable(changes):
-            if number is None:
-                names.pop(name, None)
-            else:
-                names[name] = number
-        return names
 
     def _kept(self, number: int, every: int) -> Iterator[bytes]:
         durable, pending = self.durable[number], self.pending[number]
@@ -74,10 +61,6 @@ class Picture(NamedTuple):
                     first, last = max(begin, sector * SECTOR), min(end, (sector + 1) * SECTOR)
                     content[first:last] = bytes(last - first)
                 yield bytes(content)
-
-
-def subsets(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    return chain.from_iterable(combinations(things, count) for count in range(len(things) + 1))
 
 
 class CrashFile:
@@ -105,10 +88,11 @@ class CrashFile:
         return
 
 
-class CrashDisk:
+class CrashDisk(NamesThatCrash):
     """A `Disk` of one directory. `pictures`: one for each operation, beginning with none done."""
 
     def __init__(self, files: Files | None = None, acknowledged: Sequence[bytes] = ()) -> None:
+        super().__init__()
         self.durable: dict[int, bytes] = {}
         self.pending: dict[int, bytes] = {}
         self.room = 1 << 40
@@ -117,10 +101,6 @@ class CrashDisk:
         self.pictures: list[Picture] = []
         self.meanwhile: Callable[[], None] = lambda: None
         """What somebody else does after each operation."""
-        self._durable_names: dict[str, int] = {}
-        self._changes: list[Change] = []
-        self._names: dict[str, int] = {}
-        self._held: set[str] = set()
         for name, content in (files or {}).items():
             self._names[name] = self._durable_names[name] = self._new_content(content)
         self.happened("begin")
@@ -131,7 +111,7 @@ class CrashDisk:
         disk = cls()
         disk.durable, disk.pending = dict(picture.durable), dict(picture.pending)
         disk._durable_names, disk._changes = dict(picture.names), list(picture.changes)
-        disk._names = picture._named(picture.changes)
+        disk._names = named(picture.names, picture.changes)
         disk.acknowledged, disk.flying = list(picture.acknowledged), list(picture.flying)
         disk.pictures.clear()
         disk.happened("begin")
@@ -163,43 +143,10 @@ class CrashDisk:
         return CrashFile(self, path, self._names[path])
 
     def read(self, path: str) -> bytes:
-        if path not in self._names:
-            raise FileNotFoundError(path)
+        self.require(path)
         return self.files[path]
-
-    def rename(self, source: str, target: str) -> None:
-        self._change((source, None), (target, self._names[source]))
-        self.happened(f"rename {source} to {target}")
-
-    def unlink(self, path: str) -> None:
-        if path not in self._names:
-            raise FileNotFoundError(path)
-        self._change((path, None))
-        self.happened(f"unlink {path}")
-
-    def sync_directory(self, path: str) -> None:
-        self._durable_names = dict(self._names)
-        self._changes = []
-        self.happened(f"sync directory {path}")
-
-    def make_directory(self, path: str) -> None:
-        return
-
-    def names(self, directory: str) -> Sequence[str]:
-        return sorted(name.removeprefix(f"{directory}/") for name in self._names)
-
-    def lock(self, path: str) -> SimLock:
-        return SimLock(self._held, path)
 
     def _new_content(self, content: bytes) -> int:
         number = len(self.durable)
         self.durable[number], self.pending[number] = content, b""
         return number
-
-    def _change(self, *change: tuple[str, int | None]) -> None:
-        self._changes.append(change)
-        for name, number in change:
-            if number is None:
-                self._names.pop(name)
-            else:
-                self._names[name] = number

@@ -18,7 +18,7 @@ writes what the cores say now into the files; read the diff line by line before 
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,6 +35,7 @@ from onerack.rpc.invariants import ClientWitness, ServerWitness, check_client, c
 from onerack.rpc.messages import KeepSession, OpenSession, Request, Response, SessionOpened, SessionState, Status
 from onerack.runtime.seam import Tick
 from tests.rpc.core_bench import METHODS, OK
+from tests.stories import check_story, retell
 
 STORIES = sorted((Path(__file__).parent / "stories").glob("*.txt"))
 CONFIG = RpcConfig(window=4, session_lease_s=60.0, replies_bytes_max=600)
@@ -188,32 +189,14 @@ def obey(stage: Stage, line: str) -> list[str]:
     return stage.lines or ["(nothing)"]
 
 
-def retell(text: str) -> str:
+def retold(text: str) -> str:
     """The same story with the answers of today."""
-    stage = Stage()
-    told: list[str] = []
-    in_answer = False
-    for line in text.splitlines():
-        if line == "----":
-            continue
-        if not line.strip():
-            in_answer = False
-            told.append("")
-        elif line.startswith("#"):
-            told.append(line)
-        elif not in_answer:
-            told += [line, "----", *obey(stage, line)]
-            in_answer = True
-    return "\n".join(told).rstrip() + "\n"
+    return retell(text, partial(obey, Stage()))
 
 
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_story(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    told = retell(text)
-    if os.environ.get("ONERACK_REWRITE_STORIES"):
-        path.write_text(told, encoding="utf-8")
-    assert told == text
+    check_story(path, retold)
 
 
 def test_there_are_stories() -> None:

@@ -11,12 +11,13 @@ leaves one of its remains. Lost sectors of what was written over are what was th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, product
+from itertools import product
 from typing import Any, NamedTuple
 
 from onerack.errors import StorageFull
-from onerack.sim.disk import SimHalt, SimLock, sectors_of
-from tests.rpc.crash_disk import LOST_SECTORS_MAX, Change, Files, subsets
+from onerack.sim.disk import SimHalt, sectors_of
+from tests.crash_names import Change, NamesThatCrash, named, subsets
+from tests.rpc.crash_disk import LOST_SECTORS_MAX, Files
 
 Writes = tuple[tuple[int, bytes], ...]
 
@@ -79,20 +80,11 @@ class Picture(NamedTuple):
     def remains(self, every: int = 1) -> Iterator[Files]:
         """Everything that a loss of power may leave, without files that have no name yet."""
         for changes in subsets(self.changes):
-            names = {name: number for name, number in self.named(changes).items() if not name.endswith(".tmp")}
+            names = {name: number for name, number in named(self.names, changes).items() if not name.endswith(".tmp")}
             dirty = [number for number in sorted(set(names.values())) if self.contents[number].pending]
             for kept in product(*(self.contents[number].remains(every) for number in dirty)):
                 left = dict(zip(dirty, kept, strict=True))
                 yield {name: left.get(number, self.contents[number].durable) for name, number in names.items()}
-
-    def named(self, changes: Sequence[Change]) -> dict[str, int]:
-        names = dict(self.names)
-        for name, number in chain.from_iterable(changes):
-            if number is None:
-                names.pop(name, None)
-            else:
-                names[name] = number
-        return names
 
 
 class CrashFile:
@@ -142,10 +134,11 @@ class CrashFile:
         return
 
 
-class CrashDisk:
+class CrashDisk(NamesThatCrash):
     """A `StorageDisk` of one directory. `pictures`: one for each operation, beginning with none done."""
 
     def __init__(self, files: Files | None = None, allowed: Sequence[Any] = ()) -> None:
+        super().__init__()
         self.contents: dict[int, Content] = {}
         self.room = 1 << 40
         self.overwrites_room = 1 << 40
@@ -156,10 +149,6 @@ class CrashDisk:
         self.pictures: list[Picture] = []
         self.meanwhile: Callable[[], None] = lambda: None
         """What somebody else does after each operation."""
-        self._durable_names: dict[str, int] = {}
-        self._changes: list[Change] = []
-        self._names: dict[str, int] = {}
-        self._held: set[str] = set()
         for name, content in (files or {}).items():
             self._names[name] = self._durable_names[name] = self._new_content(content)
         self.happened("begin")
@@ -170,7 +159,7 @@ class CrashDisk:
         disk = cls()
         disk.contents = dict(picture.contents)
         disk._durable_names, disk._changes = dict(picture.names), list(picture.changes)
-        disk._names = picture.named(picture.changes)
+        disk._names = named(picture.names, picture.changes)
         disk.allowed = picture.allowed
         disk.pictures.clear()
         disk.happened("begin")
@@ -199,48 +188,12 @@ class CrashDisk:
         return self.open_read(path)
 
     def open_read(self, path: str) -> CrashFile:
-        if path not in self._names:
-            raise FileNotFoundError(path)
-        return CrashFile(self, path, self._names[path])
+        return CrashFile(self, path, self.require(path))
 
     def read(self, path: str) -> bytes:
-        if path not in self._names:
-            raise FileNotFoundError(path)
-        return self.contents[self._names[path]].present
-
-    def rename(self, source: str, target: str) -> None:
-        self._change((source, None), (target, self._names[source]))
-        self.happened(f"rename {source} to {target}")
-
-    def unlink(self, path: str) -> None:
-        if path not in self._names:
-            raise FileNotFoundError(path)
-        self._change((path, None))
-        self.happened(f"unlink {path}")
-
-    def sync_directory(self, path: str) -> None:
-        self._durable_names = dict(self._names)
-        self._changes = []
-        self.happened(f"sync directory {path}")
-
-    def make_directory(self, path: str) -> None:
-        return
-
-    def names(self, directory: str) -> Sequence[str]:
-        return sorted(name.removeprefix(f"{directory}/") for name in self._names)
-
-    def lock(self, path: str) -> SimLock:
-        return SimLock(self._held, path)
+        return self.contents[self.require(path)].present
 
     def _new_content(self, content: bytes) -> int:
         number = len(self.contents)
         self.contents[number] = Content(content, ())
         return number
-
-    def _change(self, *change: tuple[str, int | None]) -> None:
-        self._changes.append(change)
-        for name, number in change:
-            if number is None:
-                self._names.pop(name)
-            else:
-                self._names[name] = number
