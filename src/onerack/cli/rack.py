@@ -24,7 +24,7 @@ UP_EXAMPLES = """\b
 Examples:
   onerack up --control 3
   onerack up --control 3 --dir /tmp/rack --base-port 7000 --json
-  ETCDCTL_ENDPOINTS=$(onerack status --json | jq -r '[.nodes[].endpoints.etcd] | join(",")') etcdctl get --prefix ''
+  export ETCDCTL_ENDPOINTS=$(onerack status --json | jq -r '[.nodes[].endpoints.etcd | ltrimstr("tcp://")] | join(",")')
 """
 DOWN_EXAMPLES = """\b
 Examples:

@@ -135,9 +135,8 @@ def the_last_entry_of_a_removed_leader(kit: Kit) -> None:
     stage.finish()
 
 
-@scenario
-def two_disjoint_majorities(kit: Kit) -> None:
-    """From {1,2,3} to {1,4,5}: while the old majority has not heard of it, the new one decides nothing (Figure 10)."""
+def _on_the_way_from_123_to_145(kit: Kit) -> Stage:
+    """n1 leads, and has appended the joint configuration; nobody else has heard of it."""
     stage = Stage(kit, 3, spares=2, watches=False)
     stage.elect("n1", "n2", "n3")
     stage.spread("n1", "n2", "n3")
@@ -146,6 +145,13 @@ def two_disjoint_majorities(kit: Kit) -> None:
         stage.nodes[name].clock.run(0.0)
     stage.nodes["n1"].ask(Configuration(("n1", "n4", "n5")))
     stage.work()
+    return stage
+
+
+@scenario
+def two_disjoint_majorities(kit: Kit) -> None:
+    """From {1,2,3} to {1,4,5}: while the old majority has not heard of it, the new one decides nothing (Figure 10)."""
+    stage = _on_the_way_from_123_to_145(kit)
     stage.take("n1", "n2")
     stage.take("n1", "n3")
     stage.spread("n1", "n4", "n5")
@@ -161,14 +167,7 @@ def two_disjoint_majorities(kit: Kit) -> None:
 @scenario
 def candidates_of_two_configurations(kit: Kit) -> None:
     """From {1,2,3} to {1,4,5}: one candidate knows of the change, the other does not, and both ask in one term."""
-    stage = Stage(kit, 3, spares=2, watches=False)
-    stage.elect("n1", "n2", "n3")
-    stage.spread("n1", "n2", "n3")
-    for name in ("n4", "n5"):
-        stage.wake_spare(name)
-        stage.nodes[name].clock.run(0.0)
-    stage.nodes["n1"].ask(Configuration(("n1", "n4", "n5")))
-    stage.work()
+    stage = _on_the_way_from_123_to_145(kit)
     for _ in range(4):
         stage.beat("n1")
         stage.exchange("n1", "n4", "n5")
