@@ -34,6 +34,7 @@ class Log:
         self._reset: LogReset | None = None
         if entries:
             self._recover(mark, entries)
+        self.last_index = self._base_index + len(self._entries)
         self.durable = self.last_index
         """Everything up to here is on this node's disk."""
         self.unwritten = self.last_index + 1
@@ -64,10 +65,6 @@ class Log:
     @property
     def first_index(self) -> int:
         return self._base_index + 1
-
-    @property
-    def last_index(self) -> int:
-        return self._base_index + len(self._entries)
 
     @property
     def last_term(self) -> int:
@@ -130,23 +127,26 @@ class Log:
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Requires: contiguous, and the first follows the last one here."""
+        index, term = self.last_index, self.last_term
         for entry in entries:
-            index, term = self.last_index, self.last_term
             if entry.index != index + 1 or entry.term < term:
                 check(False, f"entry {entry.index} of term {entry.term} cannot follow {index} of term {term}")
             self._entries.append(entry)
+            self.last_index, index, term = entry.index, entry.index, entry.term
 
     def truncate_from(self, index: int, commit: int) -> None:
         """Removes the entry at `index` and all behind it."""
         check(index > commit, f"entry {index} would be removed, but everything up to {commit} is committed")
         check(index > self._base_index, f"entry {index} would be removed, but the log begins at {self.first_index}")
         del self._entries[index - self._base_index - 1 :]
+        self.last_index = index - 1
         self._changed_from(index)
 
     def reset(self, mark: SnapshotMark) -> None:
         """The log is empty, and begins behind a snapshot."""
         self._entries.clear()
         self._base_index, self._base_term = mark.index, mark.term
+        self.last_index = mark.index
         self._reset = LogReset(mark)
         self.durable = min(self.durable, mark.index)
         self.unwritten = mark.index + 1

@@ -38,20 +38,11 @@ class Memberships:
     """The configurations of the log that may still matter, oldest first."""
 
     def __init__(self, index: int, configuration: Configuration, entries: Iterable[Entry]) -> None:
-        self._places: list[tuple[int, Configuration]] = [(index, configuration)]
+        self._places: list[tuple[int, Configuration]] = []
+        self.reset(index, configuration)
         for entry in entries:
             if entry.index > index:
                 self.note(entry)
-
-    @property
-    def configuration(self) -> Configuration:
-        """The one that holds."""
-        return self._places[-1][1]
-
-    @property
-    def index(self) -> int:
-        """Where the one that holds lies in the log; for the first: at or before here."""
-        return self._places[-1][0]
 
     def at(self, index: int) -> Configuration:
         """The one that held when the log ended at `index`."""
@@ -69,21 +60,25 @@ class Memberships:
 
     def may_lead(self, node: NodeId, commit: int) -> bool:
         """A voter that has the payloads; also one whose removal is not committed: it may yet be needed to commit it."""
-        places = self._places[-2:] if self.index > commit else self._places[-1:]
-        if any(node in configuration.witnesses for _, configuration in places):
-            return False
-        return any(node in configuration.voters or node in configuration.outgoing for _, configuration in places)
+        newest = self.configuration
+        if self.index <= commit or len(self._places) == 1:
+            return _votes(node, newest) and node not in newest.witnesses
+        before = self._places[-2][1]
+        votes = _votes(node, newest) or _votes(node, before)
+        return votes and node not in newest.witnesses and node not in before.witnesses
 
     def note(self, entry: Entry) -> bool:
         """An entry was appended. True when it changes the configuration."""
         if entry.kind != Kind.CONFIGURATION:
             return False
         self._places.append((entry.index, decode_configuration(entry.payload)))
+        self._note_newest()
         return True
 
     def truncate_from(self, index: int) -> None:
         while len(self._places) > 1 and self._places[-1][0] >= index:
             self._places.pop()
+        self._note_newest()
 
     def cut(self, index: int) -> None:
         """What came before the one that holds at `index` does not matter any more."""
@@ -92,6 +87,15 @@ class Memberships:
 
     def reset(self, index: int, configuration: Configuration) -> None:
         self._places = [(index, configuration)]
+        self._note_newest()
+
+    def _note_newest(self) -> None:
+        self.index, self.configuration = self._places[-1]
+        """The configuration that holds, and where it lies in the log; for the first: at or before there."""
+
+
+def _votes(node: NodeId, configuration: Configuration) -> bool:
+    return node in configuration.voters or node in configuration.outgoing
 
 
 # ---------------------------------------------------------------------------------------------------------- changes

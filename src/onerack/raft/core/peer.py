@@ -91,20 +91,20 @@ class RaftCore(Roles):
 
     def drain(self) -> Output:
         check(self._writing is None, "drained while the writes of the last Output are under way")
-        if self._state.role == "leader":
+        state = self._state
+        if state.role == "leader":
             self._reads.begin_round_if_wanted()
             self._replication.send_appends()
         self._hand_out()
-        output = self._state.take_output()
-        hard_state = self._state.hard_state
-        if hard_state != self._saved:
-            self._saved = hard_state
-            output.writes.append(hard_state)
+        output = state.take_output()
+        if state.term != self._saved.term or state.vote != self._saved.vote:
+            self._saved = state.hard_state
+            output.writes.append(self._saved)
             # Nothing may be said in a term that could be forgotten.
             output.sends, output.early = output.early + output.sends, []
-        output.writes += self._state.log.take_writes()
+        output.writes += state.log.take_writes()
         if output.writes:
-            self._writing = self._state.log.last_index
+            self._writing = state.log.last_index
         output.wake_at = self._wake_at()
         return output
 
@@ -146,28 +146,28 @@ class RaftCore(Roles):
     # --------------------------------------------------------------------------------------------- replication
 
     def on_append(self, message: Append, sender: NodeId, now: float) -> None:
-        if message.term < self.term:
-            self._state.send(sender, Appended(self.term, message.prev_index, False))
+        if message.term < self._state.term:
+            self._state.send(sender, Appended(self._state.term, message.prev_index, False))
             return
         self._hear_leader(message.term, sender)
         self._following.append(message, sender)
 
     def on_appended(self, message: Appended, sender: NodeId, now: float) -> None:
-        if not self._is_current(message, sender) or self.role != "leader":
+        if not self._is_current(message, sender) or self._state.role != "leader":
             return
         if self._replication.take_appended(message, sender):
             self._count()
             self._proposals.hand_over_if_ready(sender)
 
     def on_heartbeat(self, message: Heartbeat, sender: NodeId, now: float) -> None:
-        if message.term < self.term:
-            self._state.send(sender, HeartbeatReply(self.term))
+        if message.term < self._state.term:
+            self._state.send(sender, HeartbeatReply(self._state.term))
             return
         self._hear_leader(message.term, sender)
         self._following.heartbeat(message, sender)
 
     def on_heartbeat_reply(self, message: HeartbeatReply, sender: NodeId, now: float) -> None:
-        if not self._is_current(message, sender) or self.role != "leader":
+        if not self._is_current(message, sender) or self._state.role != "leader":
             return
         if self._replication.take_heartbeat_reply(message, sender):
             self._reads.count()
@@ -204,7 +204,7 @@ class RaftCore(Roles):
     # ----------------------------------------------------------------------------------------------- proposals
 
     def on_propose(self, message: Propose, sender: NodeId, now: float) -> None:
-        if self.role == "leader":
+        if self._state.role == "leader":
             self._proposals.take_command(message)
         else:
             self._state.refuse(message.number, "not_leader")
@@ -228,7 +228,7 @@ class RaftCore(Roles):
             return
         self._state.log.note_durable(self._writing)
         self._writing = None
-        if self.role == "leader":
+        if self._state.role == "leader":
             self._count()
 
     def on_snapshot_taken(self, message: SnapshotTaken, sender: NodeId, now: float) -> None:

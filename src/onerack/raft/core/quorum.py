@@ -31,8 +31,7 @@ def reached(configuration: Configuration, value_of: Callable[[NodeId], Number], 
 def _majority_reached(voters: tuple[NodeId, ...], value_of: Callable[[NodeId], Number], nothing: Number) -> Number:
     if not voters:
         return nothing
-    values = sorted((value_of(voter) for voter in voters), reverse=True)
-    return values[len(voters) // 2]
+    return sorted(map(value_of, voters))[(len(voters) - 1) // 2]
 
 
 def verdict(configuration: Configuration, votes: Mapping[NodeId, bool]) -> bool | None:

@@ -125,11 +125,19 @@ class Replication:
 
     def send_appends(self) -> None:
         """To everybody what the windows allow."""
+        state = self._state
+        is_told = state.now >= self.notice_at  # Whoever cannot be told now will hear it with a heartbeat.
         for node, progress in self.progress.items():
             while self._wants(node, progress) and self._send_append(node, progress):
                 pass
-        if self._state.now >= self.notice_at:
-            self.notice_at = math.inf  # Whoever could not be told now will hear it with a heartbeat.
+        if is_told or self._everybody_knows(state.commit):
+            self.notice_at = math.inf
+
+    def _everybody_knows(self, commit: int) -> bool:
+        for progress in self.progress.values():
+            if progress.told_commit < commit:
+                return False
+        return True
 
     def _wants(self, node: NodeId, progress: Progress) -> bool:
         state, config = self._state, self._state.config

@@ -44,16 +44,17 @@ class Roles(PeerView):
 
     def _is_current(self, message: Any, sender: NodeId) -> bool:
         """Of this term? A newer one is entered first. Not for what only a leader says, which names the leader too."""
-        if message.term > self.term:
+        if message.term > self._state.term:
             self._become_follower(message.term, NOBODY)
-        return bool(message.term == self.term)
+        return bool(message.term == self._state.term)
 
     def _hear_leader(self, term: int, leader: NodeId) -> None:
         """A leader of this or a newer term has spoken. Requires: `term` is not older."""
         state = self._state
-        if term > self.term or self.role != "follower" or state.leader != leader:
-            check(self.role != "leader" or term > self.term, f"{leader} and {self.node} both lead term {term}")
-            check(term > self.term or state.leader in (NOBODY, leader), f"{leader} and {state.leader} lead term {term}")
+        if term > state.term or state.role != "follower" or state.leader != leader:
+            is_newer = term > state.term
+            check(state.role != "leader" or is_newer, f"{leader} and {state.node} both lead term {term}")
+            check(state.leader in (NOBODY, leader) or is_newer, f"{leader} and {state.leader} lead term {term}")
             self._become_follower(term, leader)
         state.heard_at = state.now
         self._election.rearm()
@@ -98,8 +99,12 @@ class Roles(PeerView):
 
     def _count(self) -> None:
         """What a quorum has is committed; a change of the configuration then takes its next step."""
-        if not self._replication.count():
-            return
+        state = self._state
+        before = state.commit
+        if self._replication.count() and (state.memberships.index > before or state.configuration.is_joint):
+            self._take_next_step()
+
+    def _take_next_step(self) -> None:
         self._proposals.end_joint_phase()
         if self._proposals.is_removed:
             self._retire()

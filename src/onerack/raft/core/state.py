@@ -70,7 +70,7 @@ class PeerState:
 
     @property
     def is_witness(self) -> bool:
-        return self.node in self.configuration.witnesses
+        return self.node in self.memberships.configuration.witnesses
 
     @property
     def may_lead(self) -> bool:
