@@ -68,7 +68,8 @@ class ServedMethod:
     def run(self, execution: Execution, peer: Peer | None) -> Reply | asyncio.Future[Any]:
         """Runs a plain handler to its end, or to the future that it returns (then: `reply_later`).
 
-        Written out, since most calls of most servers pass here.
+        A call of the log ends before the next one begins, so there a future is no answer. Written out, since most
+        calls of most servers pass here.
         """
         metrics = self.metrics
         metrics.calls = count = metrics.calls + 1
@@ -82,10 +83,11 @@ class ServedMethod:
         try:
             if not self._is_simple or request.json:
                 returned = self._handler.call(arguments, execution.attachment)
-                if later := self._later(returned, execution):
-                    return later
-                if request.call == UNANSWERED and not execution.from_log:
-                    return _UNHEARD
+                if not execution.from_log:
+                    if request.call == UNANSWERED:
+                        return _UNHEARD
+                    if isinstance(returned, asyncio.Future):
+                        return returned
                 return self._reply(returned, execution)
             returned = self._handler.function(*astuple(arguments))
             if isinstance(returned, asyncio.Future) and not execution.from_log:
@@ -100,11 +102,6 @@ class ServedMethod:
             serving.reset(token)
             if began_at:
                 metrics.took(perf_counter() - began_at)
-
-    @staticmethod
-    def _later(returned: Any, execution: Execution) -> asyncio.Future[Any] | None:
-        """A call of the log ends before the next one begins, so there a future is no answer."""
-        return returned if isinstance(returned, asyncio.Future) and not execution.from_log else None
 
     def reply_later(self, execution: Execution, future: asyncio.Future[Any]) -> Reply:
         """What became of a future that `run` has given. Requires: it is done."""
@@ -210,12 +207,17 @@ class Served:
     def __init__(self, interceptors: Sequence[Interceptor], *, show_tracebacks: bool) -> None:
         self.facts: list[MethodFacts] = []
         self._methods: list[ServedMethod] = []
+        self._told: dict[int, ServedMethod] = {}
         self._durable: dict[str, Any] = {}
         self._interceptors = interceptors
         self._show_tracebacks = show_tracebacks
 
     def __getitem__(self, number: int) -> ServedMethod:
         return self._methods[number]
+
+    def told(self, number: int) -> ServedMethod | None:
+        """One whose requests can be run without more ado, if nobody waits for the reply."""
+        return self._told.get(number)
 
     def __iter__(self) -> Iterator[ServedMethod]:
         return iter(self._methods)
@@ -239,6 +241,8 @@ class Served:
             self._durable[interface.name] = implementation
         for handler in handlers:
             served = ServedMethod(handler, self._interceptors, show_tracebacks=self._show_tracebacks)
+            if served.facts.inline and served.facts.mode <= Mode.AT_LEAST_ONCE:
+                self._told[len(self._methods)] = served
             self._methods.append(served)
             self.facts.append(served.facts)
 

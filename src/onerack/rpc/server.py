@@ -271,6 +271,16 @@ class Server:
         self.core.step(LinkLost(), link.name, self._loop.time())
         self.turn()
 
+    def hear(self, request: Request, attachment: Any, link: Link) -> bool:
+        """A request that nobody waits for. If it is one to a plain handler that anybody may call, nothing of it is
+        remembered or answered, so there is nothing to decide, and it is run. False: it is to be treated as any other.
+        """
+        served = self._served.told(request.method)
+        if served is None or self.policy is not None or self.stopping:
+            return False
+        served.run(Execution(0, link.name, request, served.facts.name, attachment), link.peer)
+        return True
+
     def request(self, request: Request, attachment: Any, link: Link, now: float) -> None:
         """A request from a link that has been welcomed, to a server that is guarded."""
         if 0 <= request.method < len(self._served.facts):

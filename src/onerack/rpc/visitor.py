@@ -19,6 +19,7 @@ from onerack.rpc.interface import Interface
 from onerack.rpc.link import Arrival, Link
 from onerack.rpc.messages import (
     PROTOCOL_VERSION,
+    UNANSWERED,
     Credit,
     Hello,
     Notice,
@@ -45,6 +46,8 @@ class House(Protocol):
     core: ServerCore
 
     def welcome(self) -> Welcome: ...
+
+    def hear(self, request: Request, attachment: Any, link: Link) -> bool: ...
 
     def request(self, request: Request, attachment: Any, link: Link, now: float) -> None: ...
 
@@ -74,17 +77,23 @@ class Visitor:
         # `step` would look up what we know: which handler a Request goes to.
         on_request, name = server.core.on_request, link.name
         is_free = self._welcomed and not server.is_guarded
+        is_turn_due = False
         try:
             for message, attachment in arrivals:
-                if type(message) is Request and is_free:
-                    on_request(message, name, now, attachment)
-                elif type(message) is Request and self._welcomed:
-                    server.request(message, attachment, link, now)
+                if type(message) is Request and self._welcomed:
+                    if message.call == UNANSWERED and server.hear(message, attachment, link):
+                        continue
+                    if is_free:
+                        on_request(message, name, now, attachment)
+                    else:
+                        server.request(message, attachment, link, now)
                 else:
                     self._receive(message, now)
+                is_turn_due = True
         except ProtocolError as error:
             self._send_away("contract", str(error))
-        server.turn()
+        if is_turn_due:
+            server.turn()
 
     def lost(self, link: Link, reason: str) -> None:
         self._patience.cancel()

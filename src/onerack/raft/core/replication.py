@@ -130,14 +130,11 @@ class Replication:
         for node, progress in self.progress.items():
             while self._wants(node, progress) and self._send_append(node, progress):
                 pass
-        if is_told or self._everybody_knows(state.commit):
+        if is_told or (self.notice_at < math.inf and self._everybody_knows(state.commit)):
             self.notice_at = math.inf
 
     def _everybody_knows(self, commit: int) -> bool:
-        for progress in self.progress.values():
-            if progress.told_commit < commit:
-                return False
-        return True
+        return all(progress.told_commit >= commit for progress in self.progress.values())
 
     def _wants(self, node: NodeId, progress: Progress) -> bool:
         state, config = self._state, self._state.config

@@ -77,13 +77,17 @@ def call_of(signature: Signature, struct: type[msgspec.Struct]) -> Callable[...,
 def _taker(signature: Signature, struct: type[msgspec.Struct]) -> Callable[..., Given]:
     names = tuple(signature.python.parameters)
     attachment, stream = signature.parameter("attachment"), signature.parameter("stream")
+    place = signature.place(attachment.name) if attachment else ""
+    ends_in_attachment = attachment is not None and not stream and names[-1] == attachment.name
 
     def taken_apart(*args: Any, **kwargs: Any) -> Given:
         all_by_place = len(args) == len(names) and not kwargs
+        if all_by_place and ends_in_attachment:
+            return struct(*args[:-1]), view_of(args[-1], place), None
         values = dict(zip(names, args, strict=True)) if all_by_place else _bound(signature, args, kwargs)
         view = items = None
         if attachment:
-            view = view_of(values.pop(attachment.name, b""), signature.place(attachment.name))
+            view = view_of(values.pop(attachment.name, b""), place)
         if stream:
             items = _iterator(values.pop(stream.name), signature.place(stream.name))
         return struct(**values), view, items

@@ -98,6 +98,11 @@ def _kind(place: str, function: Callable[..., Any], method: Method) -> Kind:
     return "async" if is_async else "plain"
 
 
+def _by_place(signature: Signature) -> bool:
+    """All that is given by position, and nothing of it as a stream."""
+    return not any(parameter.by_keyword or parameter.role == "stream" for parameter in signature.parameters)
+
+
 def _call(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
     if all(parameter.role == "value" and not parameter.by_keyword for parameter in signature.parameters):
 
@@ -105,6 +110,13 @@ def _call(function: Callable[..., Any], signature: Signature) -> Callable[..., A
             return function(*astuple(arguments))
 
         return plain
+
+    if [parameter.role for parameter in signature.parameters][-1] == "attachment" and _by_place(signature):
+
+        def with_attachment(arguments: msgspec.Struct, attachment: Any = None, stream: Any = None) -> Any:
+            return function(*astuple(arguments), received(attachment))
+
+        return with_attachment
 
     def call(arguments: msgspec.Struct, attachment: Any = None, stream: Any = None) -> Any:
         values = iter(astuple(arguments))
