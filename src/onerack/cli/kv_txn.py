@@ -120,7 +120,7 @@ class _Reader:
         return Delete(*self._span(_object(content, "a delete", ("key", "to", "prefix"))))
 
     def _span(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
-        from onerack.kv.client.client import span
+        from onerack.kv.client.ranges import span
 
         prefix = bool(fields.get("prefix", False))
         return span(self._bytes(fields, "key"), self._bytes(fields, "to", ""), prefix=prefix)

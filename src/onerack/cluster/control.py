@@ -61,7 +61,7 @@ class ControlNode:
         """`members`, `address`, `joins`: as for RaftNode. `tls` is for what listens, `client_tls` for what dials."""
         self.machine = KvMachine(kv_config)
         self._door = KvDoor(tls=client_tls or tls, insecure=insecure)
-        self._native = NativeKv(self.machine, leases=self._door)
+        self._native = NativeKv(self.machine, leases=self._door, user_of=self._user_of)
         self.node = self._native.node = RaftNode(
             name, directory, members=members, machines={KV: self.machine}, address=address, joins=joins,
             cluster=cluster, tls=tls, client_tls=client_tls, insecure=insecure,
@@ -89,6 +89,9 @@ class ControlNode:
         if hand_over and self.node.is_leader:
             await self._hand_over()
         await self._stack.aclose()
+
+    def _user_of(self, token: str) -> str | None:
+        return self._etcd.user_of(token)
 
     async def _hand_over(self) -> None:
         """To the first that takes it; if nobody does, the others will find out by themselves."""

@@ -12,7 +12,7 @@ from onerack import rpc
 from onerack.config import KvConfig
 from onerack.errors import BindingRefused, NotExecuted, UsageError
 from onerack.kv import client as kv
-from onerack.kv.client.client import end_of_prefix
+from onerack.kv.client.ranges import end_of_prefix
 from onerack.kv.client.values import Compare, Delete, Deleted, Found, Get, KeyValue, Put, Txn, Written
 from tests.kv.client.nodes import Nodes, run
 

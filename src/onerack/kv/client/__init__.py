@@ -5,7 +5,10 @@ from onerack.kv.client.failures import KvRefused
 from onerack.kv.client.interface import Kv
 from onerack.kv.client.lease import Lease
 from onerack.kv.client.lock import Lock
+from onerack.kv.client.users import Auth
 from onerack.kv.client.values import (
+    AlarmStatus,
+    AuthStatus,
     Compare,
     Delete,
     Deleted,
@@ -18,6 +21,7 @@ from onerack.kv.client.values import (
     KeyValue,
     MemberStatus,
     NodeStatus,
+    Permission,
     Put,
     Remaining,
     Txn,
@@ -25,6 +29,9 @@ from onerack.kv.client.values import (
 )
 
 __all__ = [
+    "AlarmStatus",
+    "Auth",
+    "AuthStatus",
     "Compare",
     "Delete",
     "Deleted",
@@ -42,6 +49,7 @@ __all__ = [
     "Lock",
     "MemberStatus",
     "NodeStatus",
+    "Permission",
     "Put",
     "Remaining",
     "Txn",

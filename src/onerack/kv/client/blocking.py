@@ -18,15 +18,18 @@ import contextlib
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from onerack.errors import NotExecuted
 from onerack.kv.client import client
-from onerack.kv.client.client import Key, KvClient
+from onerack.kv.client.client import KvClient
 from onerack.kv.client.lock import Lock
+from onerack.kv.client.ranges import Key
+from onerack.kv.client.users import Auth
 from onerack.kv.client.values import Event
 
 P = ParamSpec("P")
+S_co = TypeVar("S_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -76,24 +79,58 @@ class LoopThread:
         await self._loop.shutdown_asyncgens()
 
 
+class _Blocking(Protocol[S_co]):
+    @property
+    def inner(self) -> S_co: ...
+
+    @property
+    def thread(self) -> LoopThread: ...
+
+
 def _blocking(
-    method: Callable[Concatenate[KvClient, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[BlockingKv, P], T]:
+    method: Callable[Concatenate[S_co, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking[S_co], P], T]:
     """The same method, which waits."""
 
     @functools.wraps(method)
-    def call(self: BlockingKv, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.thread.wait_for(method(self.client, *args, **kwargs))
+    def call(self: _Blocking[S_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.thread.wait_for(method(self.inner, *args, **kwargs))
 
     return call
+
+
+class BlockingAuth:
+    """Users and roles; what the methods mean: see `onerack.kv.client.users.Auth`."""
+
+    def __init__(self, inner: Auth, thread: LoopThread) -> None:
+        self.inner = inner
+        self.thread = thread
+
+    enable = _blocking(Auth.enable)
+    disable = _blocking(Auth.disable)
+    status = _blocking(Auth.status)
+    add_user = _blocking(Auth.add_user)
+    delete_user = _blocking(Auth.delete_user)
+    change_password = _blocking(Auth.change_password)
+    grant_role = _blocking(Auth.grant_role)
+    revoke_role = _blocking(Auth.revoke_role)
+    roles_of = _blocking(Auth.roles_of)
+    users = _blocking(Auth.users)
+    add_role = _blocking(Auth.add_role)
+    delete_role = _blocking(Auth.delete_role)
+    grant_permission = _blocking(Auth.grant_permission)
+    revoke_permission = _blocking(Auth.revoke_permission)
+    permissions_of = _blocking(Auth.permissions_of)
+    roles = _blocking(Auth.roles)
 
 
 class BlockingKv:
     """Made by `connect`; `with client`, or `client.close()`. What the methods mean: see KvClient."""
 
     def __init__(self, inner: KvClient, thread: LoopThread) -> None:
-        self.client = inner
+        self.inner = inner
         self.thread = thread
+        self.auth = BlockingAuth(inner.auth, thread)
 
     put = _blocking(KvClient.put)
     get = _blocking(KvClient.get)
@@ -110,19 +147,22 @@ class BlockingKv:
     members = _blocking(KvClient.members)
     manage = _blocking(KvClient.manage)
     add_member = _blocking(KvClient.add_member)
+    alarms = _blocking(KvClient.alarms)
+    disarm = _blocking(KvClient.disarm)
+    defragment = _blocking(KvClient.defragment)
 
     def watch(self, key: Key, range_end: Key = b"", **how: Any) -> Iterator[Event]:
         """As `KvClient.watch`; end it by closing the generator, or by leaving its loop."""
-        return self._items(self.client.watch(key, range_end, **how))
+        return self._items(self.inner.watch(key, range_end, **how))
 
     def snapshot(self) -> Iterator[bytes]:
         """The whole store, in pieces."""
-        return self._items(self.client.snapshot())
+        return self._items(self.inner.snapshot())
 
     @contextlib.contextmanager
     def lock(self, name: Key, *, ttl_s: int = 10) -> Iterator[Lock]:
         """`with client.lock("name") as held:`; `held.lease.lost` tells whether it was lost."""
-        held = self.client.lock(name, ttl_s=ttl_s)
+        held = self.inner.lock(name, ttl_s=ttl_s)
         self.thread.wait_for(held.acquire())
         try:
             yield held
@@ -145,7 +185,7 @@ class BlockingKv:
 
     def close(self) -> None:
         """Calls of other threads end as Unknown if they may have run. May be called again."""
-        self.thread.end(self.client.close)
+        self.thread.end(self.inner.close)
 
     def __enter__(self) -> Self:
         return self

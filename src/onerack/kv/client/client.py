@@ -30,8 +30,11 @@ from onerack.kv.client.failures import meaning_of
 from onerack.kv.client.lease import Lease
 from onerack.kv.client.link import Link
 from onerack.kv.client.lock import Lock
+from onerack.kv.client.ranges import Key, as_bytes, span
+from onerack.kv.client.signed import Badge
+from onerack.kv.client.users import Auth
 from onerack.kv.client.values import (
-    ALL,
+    AlarmStatus,
     Compare,
     Delete,
     Deleted,
@@ -50,19 +53,8 @@ from onerack.kv.client.values import (
     Written,
 )
 
-Key = bytes | str
 Op = Put | Get | Delete | Txn
 _WATCH_PAUSE_S: Final = 0.1
-
-
-def as_bytes(text: Key) -> bytes:
-    return text.encode() if isinstance(text, str) else text
-
-
-def end_of_prefix(prefix: Key) -> bytes:
-    """The first key behind all that begin so."""
-    kept = as_bytes(prefix).rstrip(b"\xff")
-    return kept[:-1] + bytes((kept[-1] + 1,)) if kept else ALL
 
 
 class KvClient:
@@ -70,6 +62,8 @@ class KvClient:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self.auth = Auth(self._call)
+        """Users and roles."""
 
     # ------------------------------------------------------------------------------------------------ keys
 
@@ -136,9 +130,12 @@ class KvClient:
         done: Done = await self._call("txn", Txn(list(compare), list(success), list(failure)))
         return done
 
-    async def compact(self, revision: int) -> int:
-        """Forgets what no read at this revision or later needs. Gives the store's revision."""
-        return int(await self._call("compact", revision))
+    async def compact(self, revision: int, *, physical: bool = False) -> int:
+        """Forgets what no read at this revision or later needs. Gives the store's revision.
+
+        `physical`: returns when it has also gone from the memory of the node that was asked.
+        """
+        return int(await self._call("compact", revision, physical))
 
     async def watch(
         self,
@@ -243,6 +240,20 @@ class KvClient:
         """Has a node join that is about to be started."""
         await self._call("add_member", name, address, role)
 
+    async def alarms(self) -> list[AlarmStatus]:
+        """What members have warned of."""
+        found: list[AlarmStatus] = await self._call("alarms")
+        return found
+
+    async def disarm(self) -> list[AlarmStatus]:
+        """Takes all alarms back; gives those that there were. Make room first, or they will be raised again."""
+        found: list[AlarmStatus] = await self._call("disarm")
+        return found
+
+    async def defragment(self) -> None:
+        """The node that is asked frees what is compacted, and cuts its log by a snapshot."""
+        await self._call("defragment")
+
     async def snapshot(self) -> AsyncIterator[bytes]:
         """The whole store, in pieces."""
         try:
@@ -270,31 +281,32 @@ class KvClient:
         await self.close()
 
 
-def span(key: Key, range_end: Key, *, prefix: bool) -> tuple[bytes, bytes]:
-    """First key and end of a range. Raises: UsageError: both an end and `prefix`."""
-    if not prefix:
-        return as_bytes(key), as_bytes(range_end)
-    if range_end:
-        raise UsageError("a range has an end, or is a prefix; not both")
-    return as_bytes(key) or b"\0", end_of_prefix(key)
-
-
 async def connect(
     *endpoints: str,
     tls: ssl.SSLContext | None = None,
     insecure: bool = False,
     cluster: str = "",
+    user: str = "",
+    password: str = "",
     timeout_s: float = 10.0,
     connect_timeout_s: float = 5.0,
+    follow_leader: bool = True,
 ) -> KvClient:
     """Connects to a store at some of its nodes' addresses (`rpc`): `tcp://host:port`, `tls://host:port`.
 
-    `timeout_s`: how long each call may take, with all its attempts. `cluster`: a node of another is refused.
+    `timeout_s`: how long each call may take, with all its attempts. `cluster`: a node of another is refused. `user`,
+    `password`: who calls, once authentication is on; it is asked for when the first call is made. Without them it is
+    the user whom the certificate of `tls` names. `follow_leader`: calls go to whoever leads; False: where they are.
 
     Raises: NotExecuted: nobody answers. BindingRefused: they are no store, or another cluster's. UsageError.
     """
     if not endpoints:
         raise UsageError("connect() needs the address of a node, such as tcp://127.0.0.1:7001")
-    link = Link(endpoints, tls=tls, insecure=insecure, cluster=cluster, timeout_s=timeout_s)
+    if password and not user:
+        raise UsageError("a password is nobody's without a user")
+    link = Link(
+        endpoints, tls=tls, insecure=insecure, cluster=cluster, timeout_s=timeout_s,
+        badge=Badge(user, password) if user else None, follow_leader=follow_leader,
+    )  # fmt: skip
     await link.start(connect_timeout_s)
     return KvClient(link)

@@ -14,6 +14,9 @@ from typing import Final
 
 from onerack.errors import ApplicationError, CallError, NotExecuted, Unknown
 
+TOKEN: Final = "onerack-token"
+"""The metadata by which a call says who makes it: the token that `sign_in` has given."""
+_SIGNED_OUT: Final = "etcdserver: user name is empty"
 _FINAL: Final = frozenset({"too_large", "invalid", "bad_arguments", "no_method", "forbidden", "closed", "deadline"})
 """Why a call was not executed that would not be executed the next time either."""
 
@@ -39,6 +42,13 @@ def meaning_of(error: CallError) -> CallError:
     if error.type == "Unknown":
         return Unknown(words, cause=error.cause)
     return error
+
+
+def is_signed_out(error: CallError) -> bool:
+    """The store did not know who called: authentication was turned on, or the token is void."""
+    if not isinstance(error, ApplicationError) or error.type != "KvRefused":
+        return False
+    return error.cause == "unauthenticated" or str(error).endswith(_SIGNED_OUT)
 
 
 def may_be_tried_again(error: CallError, *, reads: bool, orders: bool = False) -> bool:

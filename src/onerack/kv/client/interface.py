@@ -7,6 +7,7 @@ The rules, on failure:
 - `ApplicationError`, whose `type` is KvError: the store refused, nothing was changed. `cause` is gRPC's word for the
   kind of refusal, the message etcd's own text.
 - `ApplicationError`, whose `type` is NotExecuted or Unknown: the node says so of the command (see `client.failures`).
+- `ApplicationError` of a KvError whose cause is `unauthenticated`: the token of the call is void; sign in again.
 - What the connection does to a call is as its mode says: writes are at most once, reads may be tried again.
 """
 
@@ -17,6 +18,8 @@ from typing import Protocol
 
 from onerack import rpc
 from onerack.kv.client.values import (
+    AlarmStatus,
+    AuthStatus,
     Deleted,
     Done,
     Events,
@@ -25,14 +28,76 @@ from onerack.kv.client.values import (
     Granted,
     MemberStatus,
     NodeStatus,
+    Permission,
     Remaining,
     Txn,
     Written,
 )
 
 
+class Users(Protocol):
+    """Who may do what: a part of Kv. All but `sign_in` and `auth_status` want the role root, once it is asked for."""
+
+    @rpc.at_least_once
+    async def sign_in(self, name: str, password: str) -> str:
+        """A token for the metadata `onerack-token` of other calls; empty: nobody is asked who he is."""
+
+    async def enable_auth(self) -> None:
+        """From now on every caller must be somebody; there must be a user root with the role root."""
+
+    async def disable_auth(self) -> None:
+        """From now on everybody may do everything."""
+
+    @rpc.readonly
+    async def auth_status(self) -> AuthStatus:
+        """Whether it is enabled."""
+
+    async def add_user(self, name: str, password: str, no_password: bool = False) -> None:
+        """A user; without a password he is known by his certificate only."""
+
+    async def delete_user(self, name: str) -> None:
+        """Takes a user away; his tokens are void."""
+
+    async def change_password(self, name: str, password: str) -> None:
+        """His tokens are void."""
+
+    async def grant_role(self, name: str, role: str) -> None:
+        """A user gets a role."""
+
+    async def revoke_role(self, name: str, role: str) -> None:
+        """A user loses a role."""
+
+    @rpc.readonly
+    async def roles_of(self, name: str) -> list[str]:
+        """What roles a user has; everybody may ask that of himself."""
+
+    @rpc.readonly
+    async def users(self) -> list[str]:
+        """All of them."""
+
+    async def add_role(self, role: str) -> None:
+        """A role that may do nothing yet."""
+
+    async def delete_role(self, role: str) -> None:
+        """Takes a role away, also from all who have it."""
+
+    async def grant_permission(self, role: str, permission: Permission) -> None:
+        """A role may read or write a range; it replaces what was said of the same range."""
+
+    async def revoke_permission(self, role: str, key: bytes, range_end: bytes = b"") -> None:
+        """Takes back what was said of this very range."""
+
+    @rpc.readonly
+    async def permissions_of(self, role: str) -> list[Permission]:
+        """What a role may do; whoever has it may ask."""
+
+    @rpc.readonly
+    async def roles(self) -> list[str]:
+        """All of them."""
+
+
 @rpc.service("onerack.Kv")
-class Kv(Protocol):
+class Kv(Users, Protocol):
     """A replicated key-value store with revisions."""
 
     async def put(
@@ -60,8 +125,23 @@ class Kv(Protocol):
     async def txn(self, txn: Txn) -> Done:
         """Several operations as one, if comparisons hold."""
 
-    async def compact(self, revision: int) -> int:
-        """Forgets what no read at this revision or later needs; gives the store's revision."""
+    async def compact(self, revision: int, physical: bool = False) -> int:
+        """Forgets what no read at this revision or later needs; gives the store's revision.
+
+        `physical`: answered when it has also gone from this node's memory.
+        """
+
+    @rpc.at_least_once
+    async def defragment(self) -> None:
+        """This node sweeps what is compacted, and cuts its log by a snapshot."""
+
+    @rpc.readonly
+    async def alarms(self) -> list[AlarmStatus]:
+        """What members have warned of."""
+
+    @rpc.at_least_once
+    async def disarm(self) -> list[AlarmStatus]:
+        """Takes all alarms back; gives those that there were."""
 
     async def grant(self, ttl_s: int, lease: int = 0) -> Granted:
         """A kv lease; the server chooses its number if none is given."""

@@ -20,6 +20,7 @@ from onerack import rpc
 from onerack.errors import CallError, NotExecuted, OnerackError
 from onerack.kv.client.failures import may_be_tried_again, meaning_of
 from onerack.kv.client.interface import Kv
+from onerack.kv.client.signed import Badge
 
 _LOOK_S: Final = 1.0
 """How often it is looked whether another node leads."""
@@ -30,7 +31,12 @@ _SHUN_S: Final = 30.0
 _PAUSE_S_MIN: Final = 0.02
 _PAUSE_S_MAX: Final = 0.5
 _CLEAN_UP_S: Final = 0.25
-READS: Final = frozenset({"get", "find", "renew", "remaining", "leases", "status", "members"})
+READS: Final = frozenset(
+    {
+        "get", "find", "renew", "remaining", "leases", "status", "members", "alarms", "disarm", "defragment",
+        "auth_status", "roles_of", "users", "permissions_of", "roles",
+    }
+)  # fmt: skip
 """Methods that do no harm when they run twice."""
 ORDERS: Final = frozenset({"manage", "add_member"})
 """Methods that change the group."""
@@ -43,11 +49,21 @@ class Link:
     """The node that is talked to now."""
 
     def __init__(
-        self, endpoints: Sequence[str], *, tls: ssl.SSLContext | None, insecure: bool, cluster: str, timeout_s: float
+        self,
+        endpoints: Sequence[str],
+        *,
+        tls: ssl.SSLContext | None,
+        insecure: bool,
+        cluster: str,
+        timeout_s: float,
+        badge: Badge | None = None,
+        follow_leader: bool = True,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self._how: dict[str, Any] = {"tls": tls, "insecure": insecure, "cluster": cluster, "deadline": timeout_s}
         self.timeout_s = timeout_s
+        self._badge = badge
+        self._follows_leader = follow_leader
         self._client: rpc.Client[Kv]
         self._following: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -58,9 +74,14 @@ class Link:
     async def start(self, connect_timeout_s: float) -> None:
         """Raises: NotExecuted: nobody answers. BindingRefused, UsageError: as `rpc.connect`."""
         self._client = await rpc.connect(Kv, *self._endpoints, connect_timeout=connect_timeout_s, **self._how)
-        self.stub = self._client.stub
+        self.stub = self._signed(self._client.stub)
+        if not self._follows_leader:
+            return
         await self._move_to_leader()
         self._following = asyncio.get_running_loop().create_task(self._follow_leader())
+
+    def _signed(self, stub: Kv) -> Kv:
+        return stub if self._badge is None else self._badge.sign(stub)
 
     async def close(self) -> None:
         """Open calls end as Unknown if they may have run. May be called again."""
@@ -137,7 +158,7 @@ class Link:
             self._shun(address)
             await client.close()
             raise
-        before, self._client, self.stub = self._client, client, client.stub
+        before, self._client, self.stub = self._client, client, self._signed(client.stub)
         task = asyncio.get_running_loop().create_task(self._retire(before))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

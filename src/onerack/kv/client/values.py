@@ -181,6 +181,14 @@ class Events(msgspec.Struct, frozen=True):
     events: list[Event] = []
 
 
+class AlarmStatus(msgspec.Struct, frozen=True):
+    """What a member has warned of; until it is taken back, nobody may add anything (nospace) or read (corrupt)."""
+
+    node: str
+    alarm: str
+    """nospace or corrupt."""
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """A node, as it sees itself."""
 
@@ -199,6 +207,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     size_bytes: int
     storage_full: bool
     version: str
+    alarms: tuple[AlarmStatus, ...] = ()
+    """Of the whole group."""
+    quota_bytes: int = 0
+    """What `size_bytes` may become."""
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -211,3 +223,22 @@ class MemberStatus(msgspec.Struct, frozen=True):
     endpoints: tuple[str, ...] = ()
     """Where clients of the etcd API reach it."""
     leads: bool = False
+
+
+# ------------------------------------------------------------------------------------------------ users and roles
+
+
+class Permission(msgspec.Struct, frozen=True):
+    """What a role may do with a key, or a range."""
+
+    kind: Literal["read", "write", "readwrite"]
+    key: bytes
+    range_end: bytes = b""
+
+
+class AuthStatus(msgspec.Struct, frozen=True):
+    """Whether users are asked who they are."""
+
+    enabled: bool
+    revision: int
+    """One more with each change of users and roles."""

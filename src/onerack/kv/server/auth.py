@@ -1,18 +1,13 @@
 """The service Auth: users, roles, and logging in.
 
 The idea: to change users and roles is a command like any other. What needs time or chance, hashing a password,
-comparing one, drawing a token, is done here, before the command, in a worker thread.
-
-The rules: a password leaves this node only as its hash; that a user is unknown takes as long as that his password is
-wrong, and sounds the same.
+comparing one, drawing a token, is done before the command (`credentials`).
 
 Source: the Auth service of etcd v3.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -20,20 +15,16 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from onerack.kv.core import Kind
-from onerack.kv.core.commands import KIND_OF_PATH, log_in, with_hashed_password
-from onerack.kv.core.errors import AUTH_FAILED, AUTH_NOT_ENABLED, MALFORMED, REQUEST_TOO_LARGE, Refused
-from onerack.kv.core.passwords import SALT_BYTES, hashed, matches
+from onerack.kv.core.commands import KIND_OF_PATH
+from onerack.kv.core.errors import MALFORMED
 from onerack.kv.messages import LIBRARY, METHODS
+from onerack.kv.server.credentials import WITH_PASSWORD, Credentials
 from onerack.kv.server.desk import Desk
 from onerack.kv.server.grpc import Call, Stream, Unary
 from onerack.kv.server.outcomes import granted
-from onerack.kv.server.tokens import new_token
 
 _SERVICE: Final = "/etcdserverpb.Auth/"
 _AUTHENTICATE: Final = _SERVICE + "Authenticate"
-_WITH_PASSWORD: Final = frozenset({Kind.USER_ADD, Kind.USER_CHANGE_PASSWORD})
-_AT_ONCE: Final = 2
-"""Passwords that are hashed at the same time: each takes a core and some MiB."""
 
 
 class AuthService:
@@ -41,7 +32,7 @@ class AuthService:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._credentials = Credentials(desk.machine, desk.execute)
 
     def handlers(self) -> Mapping[str, Unary | Stream]:
         found: dict[str, Unary | Stream] = {_AUTHENTICATE: Unary(self._authenticate)}
@@ -61,21 +52,14 @@ class AuthService:
         user = self._desk.admit(call)
         if user is None:
             return
-        if kind in _WITH_PASSWORD:
+        if kind in WITH_PASSWORD:
             self._desk.run(call, self._change_password(kind, user, request))
         else:
             self._desk.propose(call, kind, user, request)
 
     async def _change_password(self, kind: Kind, user: str, request: bytes) -> bytes:
-        if len(request) > self._desk.config.request_bytes_max:
-            raise Refused(REQUEST_TOO_LARGE)
-        try:
-            async with self._turn:
-                salt = secrets.token_bytes(SALT_BYTES)
-                changed = await asyncio.to_thread(with_hashed_password, kind, request, salt)
-        except DecodeError:
-            raise Refused(MALFORMED) from None
-        return await self._desk.execute(kind, user, changed)
+        hashed = await self._credentials.hashed(kind, request)
+        return await self._desk.execute(kind, user, hashed)
 
     def _ask(self, path: str, call: Call, request: bytes) -> None:
         user = self._desk.admit(call)
@@ -94,29 +78,4 @@ class AuthService:
         except DecodeError:
             call.fail(MALFORMED.code, MALFORMED.text)
             return
-        self._desk.run(call, self._log_in(asked.name, asked.password))
-
-    async def _log_in(self, name: str, password: str) -> bytes:
-        """Compares the password with the one that holds when nothing newer is committed."""
-        machine, desk = self._desk.machine, self._desk
-        while True:
-            await desk.node.catch_up()
-            if not machine.auth.enabled:
-                raise Refused(AUTH_NOT_ENABLED)
-            revision = machine.auth.state.revision
-            user = machine.auth.state.users.get(name)
-            if not await self._is_right(password, user.password if user is not None else ""):
-                raise Refused(AUTH_FAILED)
-            token = new_token()
-            response = await desk.execute(Kind.LOG_IN, "", log_in(name, token))
-            if machine.auth.state.revision == revision:
-                return response
-            # Somebody was faster: the password may be another one by now.
-            await desk.execute(Kind.LOG_OUT, "", token.encode())
-
-    async def _is_right(self, password: str, stored: str) -> bool:
-        async with self._turn:
-            if stored:
-                return await asyncio.to_thread(matches, password, stored)
-            await asyncio.to_thread(hashed, password, bytes(SALT_BYTES))
-            return False
+        self._desk.run(call, self._credentials.sign_in(self._desk.node, asked.name, asked.password))

@@ -86,6 +86,10 @@ class KvServer:
         """Where it listens; a port that was asked for as 0 is filled in."""
         return self._listener.address if self._listener is not None else self._address
 
+    def user_of(self, token: str) -> str | None:
+        """Whose token it is, which was used now; nobody's: it is void."""
+        return self.machine.auth.user_of(token) if self._listener is None else self._tokens.user_of(token)
+
     # ------------------------------------------------------------------------------------------------ life
 
     async def start(self) -> None:
