@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onerack.cli import kv_group, kv_lease, kv_lock, kv_serve, kv_snapshot, kv_txn
+from onerack.cli import kv_care, kv_group, kv_lease, kv_lock, kv_serve, kv_snapshot, kv_txn, kv_users
 from onerack.cli import kv_options as options
 from onerack.cli.failures import FAILED
 from onerack.cli.kv_options import with_store
@@ -47,19 +47,7 @@ Examples:
   onerack kv watch config/ --prefix --revision 1 --json
   onerack kv watch ready --count 1
 """
-COMPACT_EXAMPLES = """\b
-Examples:
-  onerack kv compact 1200
-"""
-
-app = typer.Typer(
-    name="kv",
-    help="A replicated key-value store: run its nodes, use it, look after it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = options.group("kv", "A replicated key-value store: run its nodes, use it, look after it.")
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 
@@ -69,7 +57,9 @@ async def get(
     key: Key,
     range_end: options.RangeEnd = "",
     prefix: options.Prefix = False,
-    revision: Annotated[int, typer.Option("--revision", "-r", metavar="N", min=0, help="As of this revision.")] = 0,
+    revision: Annotated[
+        int, typer.Option("--revision", "--rev", "-r", metavar="N", min=0, help="As of this revision.")
+    ] = 0,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="At most so many keys.")] = 0,
     keys_only: Annotated[bool, typer.Option("--keys-only", help="Without the values.")] = False,
     serializable: Annotated[
@@ -182,7 +172,8 @@ async def watch(
     range_end: options.RangeEnd = "",
     prefix: options.Prefix = False,
     revision: Annotated[
-        int, typer.Option("--revision", "-r", metavar="N", min=0, help="From this revision on. Default: from now.")
+        int,
+        typer.Option("--revision", "--rev", "-r", metavar="N", min=0, help="From this revision on. Default: from now."),
     ] = 0,
     previous: Annotated[bool, typer.Option("--previous", help="Also what was there before.")] = False,
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=0, help="End after N events.")] = 0,
@@ -213,16 +204,6 @@ def _event_line(event: Event, encoding: str, *, as_json: bool) -> str:
     return json.dumps(described)
 
 
-async def compact(
-    store: KvClient,
-    revision: Annotated[int, typer.Argument(metavar="REVISION", min=1, help="What is older is forgotten.")],
-    as_json: options.AsJson = False,
-) -> None:
-    """Forget the history before a revision; values as they are now stay."""
-    now = await store.compact(revision)
-    print(json.dumps({"compacted": revision, "revision": now}) if as_json else f"compacted up to {revision}")
-
-
 app.command(name="serve", epilog=kv_serve.EXAMPLES)(kv_serve.serve)
 app.command(name="get", epilog=GET_EXAMPLES)(with_store(get))
 app.command(name="put", epilog=PUT_EXAMPLES)(with_store(put))
@@ -234,7 +215,13 @@ app.add_typer(kv_lease.app, name="lease")
 app.command(name="lock", epilog=kv_lock.EXAMPLES, context_settings={"allow_interspersed_args": False})(
     with_store(kv_lock.lock)
 )
-app.command(name="compact", epilog=COMPACT_EXAMPLES)(with_store(compact))
+app.command(name="compact", epilog=kv_care.COMPACT_EXAMPLES)(with_store(kv_care.compact))
+app.command(name="defrag", epilog=kv_care.DEFRAG_EXAMPLES)(kv_care.defrag)
+app.add_typer(kv_care.alarm_app, name="alarm")
+app.add_typer(kv_care.endpoint_app, name="endpoint")
 app.command(name="status", epilog=kv_group.STATUS_EXAMPLES)(kv_group.status)
 app.add_typer(kv_group.app, name="member")
+app.add_typer(kv_users.user_app, name="user")
+app.add_typer(kv_users.role_app, name="role")
+app.add_typer(kv_users.auth_app, name="auth")
 app.add_typer(kv_snapshot.app, name="snapshot")

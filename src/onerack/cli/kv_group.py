@@ -56,14 +56,7 @@ Examples:
   onerack kv member move-leader n3
 """
 
-app = typer.Typer(
-    name="member",
-    help="Who belongs to the group; changed while it serves.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = options.group("member", "Who belongs to the group; changed while it serves.")
 
 _PAUSE_S: Final = 0.2
 _FOR_A_WHILE: Final = frozenset({"pending", "not_ready", "not_caught_up", "transferring", "no_leader", "not_leader"})
@@ -96,6 +89,7 @@ def status(
 
     from onerack.cli.rpc_options import reach
 
+    options.require_timeout(timeout)
     how = reach(tls_ca, tls_cert, tls_key, insecure, min(timeout, 5.0))
     addresses = options.endpoints_of(endpoint, directory, is_tls=how["tls"] is not None)
     found = asyncio.run(_asked_all(addresses, how, timeout))
@@ -110,18 +104,34 @@ def status(
     return FAILED if any(isinstance(each, str) for _, each in found) else None
 
 
-_STATUS_HEADINGS: Final = ("endpoint", "node", "role", "leader", "term", "applied", "revision", "size", "version")
+_STATUS_HEADINGS: Final = (
+    "endpoint",
+    "node",
+    "role",
+    "leader",
+    "term",
+    "applied",
+    "revision",
+    "size",
+    "alarms",
+    "version",
+)
 
 
 def _status_row(address: str, found: NodeStatus | str) -> tuple[str, ...]:
     from onerack.mapreduce.sizes import format_size
 
     if isinstance(found, str):
-        return (address, "", f"no answer: {found}", "", "", "", "", "", "")
+        return (address, "", f"no answer: {found}", *[""] * (len(_STATUS_HEADINGS) - 3))
     return (
         address, found.name, found.role, found.leader or "none", str(found.term), str(found.applied),
-        str(found.revision), format_size(found.size_bytes), found.version,
+        str(found.revision), format_size(found.size_bytes), _alarms(found), found.version,
     )  # fmt: skip
+
+
+def _alarms(found: NodeStatus) -> str:
+    words = [f"{each.alarm} of {each.node}" for each in found.alarms]
+    return ", ".join([*words, *(["disk full"] if found.storage_full else [])]) or "none"
 
 
 async def _asked_all(addresses: list[str], how: dict[str, Any], timeout_s: float) -> list[tuple[str, NodeStatus | str]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
-from onerack.errors import UsageError
+from onerack.errors import ApplicationError, UsageError
 
 if TYPE_CHECKING:
     from onerack.kv.client import KeyValue, KvClient
@@ -42,6 +42,13 @@ Directory = Annotated[
     typer.Option("--dir", metavar="DIR", help="The rack of `onerack up`. Default: onerack-data.", show_default=False),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", "-t", metavar="S", help="Seconds a call may take. Default: 10.")]
+User = Annotated[
+    str | None,
+    typer.Option(
+        "--user", metavar="NAME[:PASSWORD]", envvar="ONERACK_KV_USER", show_envvar=False,
+        help="Who asks, if the store wants to know; without a password it is asked for. Default: $ONERACK_KV_USER.",
+    ),
+]  # fmt: skip
 TlsCa = Annotated[
     str | None, typer.Option("--tls-ca", metavar="FILE", help="The authority that signs the nodes' certificates.")
 ]
@@ -62,9 +69,22 @@ RangeEnd = Annotated[
 ]
 
 
+def group(name: str, words: str) -> typer.Typer:
+    """A command that has commands of its own."""
+    return typer.Typer(
+        name=name,
+        help=words,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def reach_options(
     endpoint: Endpoint = None,
     directory: Directory = Path(DIRECTORY),
+    user: User = None,
     timeout: Timeout = 10.0,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -88,7 +108,10 @@ def with_store(command: Callable[..., Awaitable[int | None]]) -> Callable[..., i
 
         async def procedure() -> int | None:
             async with await connected(**reach) as store:
-                return await command(store, **given)
+                try:
+                    return await command(store, **given)
+                except ApplicationError as error:
+                    raise _who_asks(error) if not reach["user"] else error from None
 
         return asyncio.run(procedure())
 
@@ -105,6 +128,16 @@ def with_store(command: Callable[..., Awaitable[int | None]]) -> Callable[..., i
     return run
 
 
+def _who_asks(error: ApplicationError) -> ApplicationError:
+    """The store wants to know, and has not been told: says how."""
+    from onerack.kv.client import KvRefused
+
+    if not isinstance(error, KvRefused) or not str(error).endswith("user name is empty"):
+        return error
+    words = f"{error}: authentication is on; say who asks with --user NAME[:PASSWORD], or set ONERACK_KV_USER"
+    return KvRefused(words, cause=error.cause)
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     unresolved = {name: hint for name, hint in function.__annotations__.items() if name not in ("store", "return")}
     namespace = {**function.__globals__}
@@ -116,23 +149,32 @@ async def connected(
     *,
     endpoint: list[str] | None,
     directory: Path,
+    user: str | None,
     timeout: float,  # noqa: ASYNC109 - the option's name
     tls_ca: str | None,
     tls_cert: str | None,
     tls_key: str | None,
     insecure: bool,
 ) -> KvClient:
-    """Raises: UsageError: no endpoint is known. NotExecuted: nobody answers."""
+    """Raises: UsageError: no endpoint is known; no password. NotExecuted: nobody answers."""
+    from onerack.cli.kv_password import credentials_of
     from onerack.cli.rpc_options import reach
     from onerack.kv.client import connect
 
-    if not timeout > 0:
-        raise UsageError(f"--timeout {timeout:g}: seconds, more than 0")
+    require_timeout(timeout)
     how = reach(tls_ca, tls_cert, tls_key, insecure, None)
     addresses = endpoints_of(endpoint, directory, is_tls=how["tls"] is not None)
+    name, password = credentials_of(user)
     return await connect(
-        *addresses, tls=how["tls"], insecure=insecure, timeout_s=timeout, connect_timeout_s=min(timeout, 5.0)
-    )
+        *addresses, tls=how["tls"], insecure=insecure, user=name, password=password, timeout_s=timeout,
+        connect_timeout_s=min(timeout, 5.0),
+    )  # fmt: skip
+
+
+def require_timeout(timeout: float) -> None:
+    """Raises: UsageError."""
+    if not timeout > 0:
+        raise UsageError(f"--timeout {timeout:g}: seconds, more than 0")
 
 
 def endpoints_of(given: list[str] | None, directory: Path, *, is_tls: bool = False) -> list[str]:
