@@ -80,10 +80,14 @@ class Nodes:
         return self.leader
 
     async def __aenter__(self) -> Self:
-        for name in self.addresses:
-            await self.start(name)
-        await self.agreed()
-        self.client = await self.connect()
+        try:
+            for name in self.addresses:
+                await self.start(name)
+            await self.agreed()
+            self.client = await self.connect()
+        except BaseException:
+            await self._stack.aclose()  # Nobody else does, of what was never entered.
+            raise
         return self
 
     async def __aexit__(

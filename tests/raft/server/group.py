@@ -38,7 +38,19 @@ PATIENCE_S = 30.0
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(story, 60))
+    asyncio.run(_bounded(story))
+
+
+async def _bounded(story: Coroutine[Any, Any, None]) -> None:
+    """Nodes of a story that has failed are closed, or their sockets would be held against the tests that follow."""
+    try:
+        await asyncio.wait_for(story, 60)
+    finally:
+        for group in [*_groups]:
+            await group.__aexit__()
+
+
+_groups: weakref.WeakSet[Group] = weakref.WeakSet()
 
 
 async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:
@@ -97,20 +109,25 @@ class Group:
         self.config = config
         self.settings = settings
         self.sockets = tempfile.mkdtemp(prefix="raft")
+        _groups.add(self)
         weakref.finalize(self, shutil.rmtree, self.sockets, ignore_errors=True)
         self.addresses = {name: self.address_of(name) for name in names}
         self.nodes: dict[str, RaftNode] = {}
         self.machines: dict[str, Lists] = {}
 
     async def __aenter__(self) -> Group:
-        for name in self.addresses:
-            await self.start(name)
-        await self.led()
+        try:
+            for name in self.addresses:
+                await self.start(name)
+            await self.led()
+        except BaseException:
+            await self.__aexit__()  # Nobody else does, of what was never entered.
+            raise
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await asyncio.gather(*(node.close() for node in self.nodes.values()))
-        self.nodes.clear()
+        nodes, self.nodes = self.nodes, {}
+        await asyncio.gather(*(node.close() for node in nodes.values()))
 
     def address_of(self, name: str) -> str:
         return f"unix://{self.sockets}/{name}"

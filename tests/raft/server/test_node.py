@@ -384,3 +384,18 @@ def test_a_damaged_log_is_refused_and_nothing_is_left_open(tmp_path: Path) -> No
             assert await again.read("n1", "a") == list(range(50))
 
     run(story())
+
+
+def test_a_story_that_fails_leaves_no_node_running_whose_sockets_another_test_would_be_blamed_for(
+    tmp_path: Path,
+) -> None:
+    started: list[RaftNode] = []
+
+    async def story() -> None:
+        group = Group(tmp_path, ("n1",))
+        started.append(await group.start("n1"))
+        raise LookupError("what this story is about")
+
+    with pytest.raises(LookupError):
+        run(story())
+    assert started[0]._ended.is_set()
