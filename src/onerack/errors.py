@@ -31,8 +31,6 @@ The rule: a message says what was expected, what was found, and what the user ca
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class OnerackError(Exception):
@@ -188,12 +186,17 @@ def uphold(condition: bool, name: str, detail: str) -> None:
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@contextmanager
-def storing(path: str) -> Iterator[None]:
+class storing:  # noqa: N801  # Named and written as contextlib's own: a generator costs as much as the write.
     """Whatever is written in this block goes to `path`: a full disk, quota or file size limit becomes StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull(path) from error
-        raise
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StorageFull(self._path) from error

@@ -280,8 +280,7 @@ class Channel:
         link = self._link
         if link is not None and self._core.is_linked:
             number, _ = self._numbers[method]
-            link.send(self._core.told(number, int(method.mode), arguments), attachment)
-            link.flush()
+            link.send_now(self._core.told(number, int(method.mode), arguments), attachment)
 
     def abandon(self, call: int) -> None:
         """Nobody waits for this call any more."""

@@ -57,6 +57,9 @@ class Link(Protocol):
         Raises: UsageError: the message or the attachment is larger than this link's limits allow.
         """
 
+    def send_now(self, message: Any, attachment: Buffer | None = None) -> None:
+        """As `send` and `flush`."""
+
     def send_all(self, messages: Sequence[Any]) -> None:
         """As `send` for each of them, without attachments; cheaper when there are many. `flush` must follow."""
 

@@ -389,7 +389,9 @@ class Server:
         """A promise is kept, or never will be. Many are kept in the same turn: their answers leave together."""
         self._promised.discard(future)
         self.core.on_executed(Executed(execution, served.reply_later(execution, future)), execution.link, 0.0)
-        if not self._turn_is_due:
+        if not self._promised:
+            self.turn()
+        elif not self._turn_is_due:
             self._turn_is_due = True
             self._loop.call_soon(self._due_turn)
 

@@ -138,6 +138,9 @@ class Replication:
 
     def _wants(self, node: NodeId, progress: Progress) -> bool:
         state, config = self._state, self._state.config
+        has_news = progress.next <= state.log.last_index or progress.told_commit < state.commit
+        if not (has_news or progress.asks):
+            return False
         if not progress.may_send(config.in_flight_max, config.in_flight_bytes_max):
             return False
         if progress.asks or progress.next <= self._last_for(node):

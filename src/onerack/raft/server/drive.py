@@ -11,7 +11,8 @@ A disk that syncs in less time than two threads need to take turns is written to
 The rules: one Output is in flight, and meanwhile messages are stepped but nothing is drained; `sends` leave when the
 writes are durable; a reset of the log is durable before the snapshot that it speaks of is put in place; a disk that
 fails halts the node. A disk that is full is met long before the log has no room: from then on the host takes no more
-entries, and what is left is for terms and votes.
+entries, and what is left is for terms and votes. If nothing is left (the disk filled up while the next segment was being
+made), the node waits for room as it would for a slow disk.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
+from onerack.errors import StorageFull
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import Entry, LogReset, PeerMessage, Synced
 from onerack.raft.server.disk_thread import DiskPace, DiskThread
@@ -32,6 +34,8 @@ from onerack.runtime.seam import Envelope, NodeId, Output, Tick
 
 _GRACE_S: Final = 0.001
 """Between the timer and its message, so that what the sockets hold is stepped first."""
+_ROOM_S: Final = 0.5
+"""Between two tries to write for what there was no room at all."""
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +81,23 @@ class Drive:
 
     def step(self, message: Any, sender: NodeId = "") -> None:
         """From a peer, or (`sender` empty) from this node itself."""
-        self._step(message, sender or self.core.node)
+        self._step((message,), sender or self.core.node)
         self.turn_soon()
 
     def step_all(self, messages: Sequence[Any], sender: NodeId) -> None:
         """What has come from a peer together. Somebody waits for what follows from it, so it follows at once."""
-        for message in messages:
-            self._step(message, sender)
+        self._step(messages, sender)
         self.turn_now()
 
-    def _step(self, message: Any, sender: NodeId) -> None:
-        if not self._is_over:
-            try:
-                self.core.step(message, sender, self._loop.time())
-            except Exception as error:  # A rule that does not hold, or a step half done: neither can be gone on from.
-                self._halt(error)
+    def _step(self, messages: Sequence[Any], sender: NodeId) -> None:
+        if self._is_over:
+            return
+        step, now = self.core.step, self._loop.time()
+        try:
+            for message in messages:
+                step(message, sender, now)
+        except Exception as error:  # A rule that does not hold, or a step half done: neither can be gone on from.
+            self._halt(error)
 
     def turn_soon(self) -> None:
         """Something is to be done: a turn follows in this round of the loop, or when the disk has done its work."""
@@ -141,7 +147,8 @@ class Drive:
         try:
             self._gather(self._loop.time())
             output = self.core.drain()
-            self._send_all(output.early)
+            if output.early:
+                self._send_all(output.early)
             if not output.writes:
                 self._finish(output)
                 return
@@ -174,7 +181,16 @@ class Drive:
         if self._storage.full is not None:
             self._written_while_full += sum(len(write.payload) for write in writes if type(write) is Entry)
 
+    def _store_again(self, output: Output) -> None:
+        if not self._is_over:
+            self._disk.do(partial(self._store, output.writes), partial(self._written, output))
+
     def _written(self, output: Output, error: BaseException | None) -> None:
+        if isinstance(error, StorageFull) and not self._is_over:
+            # Nothing that depends on it has left, and to write again what was written in part is no harm.
+            log.warning("%s waits for room: %s", self.core.node, error)
+            self._loop.call_later(_ROOM_S, self._store_again, output)
+            return
         self._is_writing = False
         if self._is_over:
             return
@@ -192,8 +208,10 @@ class Drive:
             self.turn_soon()
 
     def _finish(self, output: Output) -> None:
-        self._send_all(output.sends)
-        self._decide(output.applied)
+        if output.sends:
+            self._send_all(output.sends)
+        if output.applied:
+            self._decide(output.applied)
         for event in output.events:
             log.info("%s %s", self.core.node, event)
         self._alarm.set(output.wake_at)

@@ -130,7 +130,7 @@ class Host:
     # ------------------------------------------------------------------------------------------------ into the core
 
     def receive(self, sender: NodeId, messages: list[PeerMessage]) -> None:
-        if not self._has_room():
+        if self.storage.full is not None and not self._has_room():
             # To a full disk entries are lost, as on a bad network: the leader sends them again.
             messages = [message for message in messages if type(message) is not Append or not message.entries]
         self.drive.step_all(messages, sender)
@@ -175,9 +175,10 @@ class Host:
             peer.send(self.name, messages)
 
     def _decided(self, decision: Any) -> None:
+        if type(decision) is Committed:
+            self._apply(decision.entries)
+            return
         match decision:
-            case Committed(entries):
-                self._apply(entries)
             case ReadReady(number, index):
                 self.intake.reads.ready(number, index, self.machines.applied)
             case Proposed(number, term, index) if number > 0:

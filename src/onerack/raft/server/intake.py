@@ -86,18 +86,19 @@ class Intake:
     def gather(self, now: float) -> None:
         """Just before a drain: what has gathered goes where it belongs."""
         core = self._core
-        if core.role == "leader" and not self._has_room():
-            self.proposals.fail_gathered(NotExecuted("the leader's disk is full", cause="storage_full"))
-            self._refuse_foreign("storage_full")
-        elif core.role == "leader":
+        leads = core.role == "leader"
+        if leads and (self.proposals.gathered or self._foreign):
+            if not self._has_room():
+                self.proposals.fail_gathered(NotExecuted("the leader's disk is full", cause="storage_full"))
+                self._refuse_foreign("storage_full")
             while self.proposals.gathered or self._foreign:
                 self._enter(now)
-        else:
+        elif not leads and (self.proposals.gathered or self._foreign):
             self._refuse_foreign("not_leader")
             while self.proposals.gathered and core.leader and now >= self._forward_at:
                 payload, tags = self.proposals.take(_BATCH_BYTES)
                 self._spawn(self._forward(payload, tags, core.leader))
-        if core.leader and self.reads.has_questions:
+        if self.reads.has_questions and core.leader:
             for number in self.reads.ask(now):
                 core.step(Read(number), core.node, now)
 

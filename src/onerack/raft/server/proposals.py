@@ -42,6 +42,8 @@ class Proposals:
         self.gathered: list[bytes] = []
         self.gathered_bytes = 0
         self._gathered_tags: list[int] = []
+        self._was_alone = False
+        """Of the last entry: its one command was all that anybody waited for."""
         self.waiting: dict[int, Done] = {}
         """By tag, in the order of the tags."""
         self._overdue: deque[_Deadline] = deque()
@@ -68,12 +70,18 @@ class Proposals:
 
     @property
     def is_batch(self) -> bool:
-        """Enough for an entry of their own: many, and not fewer than those whose outcome is awaited already."""
+        """Enough for an entry of their own: many, and not fewer than those whose outcome is awaited already.
+
+        Or one alone, if the one before was alone, too: probably there is one caller, and nothing else will come.
+        """
         count = len(self.gathered)
+        if len(self.waiting) == 1:
+            return self._was_alone
         return count >= BATCH and 2 * count >= len(self.waiting)
 
     def take(self, bytes_max: int) -> tuple[bytes, list[int]]:
         """The payload of the next entry, and its tags: everything gathered, or as much as fits."""
+        self._was_alone = len(self.gathered) == len(self.waiting) == 1
         if self.gathered_bytes <= bytes_max:
             taken, tags = self.gathered, self._gathered_tags
             self.gathered, self._gathered_tags, self.gathered_bytes = [], [], 0

@@ -77,7 +77,7 @@ class SegmentMaker:
         in_background: bool,
     ) -> None:
         self.full: StorageFull | None = None
-        """Why the next segment could not be made ahead."""
+        """Why the next segment could not be made."""
         self._disk = disk
         self._directory = directory
         self._identity = identity
@@ -107,7 +107,11 @@ class SegmentMaker:
         self.wait()
         header, self.spare = self.spare, None
         if header is None or header.sequence != sequence or header.size < size:
-            header = self.make(sequence, size)
+            try:
+                header = self.make(sequence, size)
+            except StorageFull as full:
+                self.full = full
+                raise
         return Segment(self._disk.open_fixed(f"{self._directory}/{segment_name(sequence)}"), header)
 
     def make(self, sequence: int, size: int) -> Header:

@@ -122,6 +122,11 @@ class Connection:
         elif not self._will_flush and not self._is_blocked:
             self._flush_soon()
 
+    def send_now(self, message: Any, attachment: Buffer | None = None) -> None:
+        if self.is_open:
+            self._sender.add(message, attachment)
+            self._relieve()
+
     def send_all(self, messages: Sequence[Any]) -> None:
         if not self.is_open:
             return

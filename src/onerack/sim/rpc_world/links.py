@@ -131,6 +131,10 @@ class SimLink:
             self._will_flush = True
             self._loop.call_soon(self._flush_in_turn, context=self._context)
 
+    def send_now(self, message: Any, attachment: Buffer | None = None) -> None:
+        self.send(message, attachment)
+        self.flush()
+
     def send_all(self, messages: Sequence[Any]) -> None:
         for message in messages:
             self.send(message)
