@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from onerack.errors import CallError, NotExecuted, StorageFull
+from onerack.errors import CallError, NotExecuted, StorageFull, Unknown
 from onerack.raft.storage import SnapshotWriter
 from onerack.raft.storage.log import RaftLog
+from onerack.raft.storage.segments import SegmentMaker
 from onerack.runtime.real import RealDisk, RealFixedFile
 from tests.raft.server.group import CONFIG, Group, host_of, run, until
 
@@ -197,21 +199,80 @@ def test_a_snapshot_for_which_there_is_no_room_is_given_up_and_nothing_else(
     run(story())
 
 
-def test_an_append_for_which_there_is_no_room_at_all_halts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_there_is_no_room_for_at_all_waits_for_room_and_is_acknowledged_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while the next segment is being made, and the present one ends before that is known."""
+    real, tries = RaftLog.append, 0
+
     def refuse(self: RaftLog, writes: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise StorageFull("the log")
+
+    async def story() -> None:
+        async with Group(tmp_path, ("n1",)) as group:
+            monkeypatch.setattr(RaftLog, "append", refuse)
+            appending = asyncio.create_task(group.append("n1", "a", 1))
+            await until(lambda: tries > 1)
+            assert not appending.done()
+            assert group.machines["n1"].of("a") == []
+            assert not group.nodes["n1"].has_halted
+            monkeypatch.setattr(RaftLog, "append", real)
+            assert await appending == 1
+        async with group:
+            assert await group.read("n1", "a") == [1]
+
+    run(story())
+
+
+def test_a_node_that_waits_for_room_may_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    def refuse(self: RaftLog, writes: Any) -> None:
+        nonlocal tries
+        tries += 1
         raise StorageFull("the log")
 
     async def story() -> None:
         async with Group(tmp_path, ("n1",)) as group:
             with monkeypatch.context() as patch:
                 patch.setattr(RaftLog, "append", refuse)
-                with pytest.raises(CallError):
-                    await group.append("n1", "a", 1)
-                with pytest.raises(StorageFull):
-                    await group.nodes["n1"].wait()
+                appending = asyncio.create_task(group.append("n1", "a", 1))
+                await until(lambda: tries)
+                await group.stop("n1")
+            with pytest.raises(Unknown):
+                await appending
         async with group:
             assert await group.read("n1", "a") == []
 
+    run(story())
+
+
+def test_a_segment_that_ends_before_the_next_one_could_be_made_is_followed_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        disk = BadDisk()
+        async with Group(tmp_path, ("n1",), disk=disk) as group:
+            node = group.nodes["n1"]
+            # As if the thread that makes the next segment were so slow that nothing has told it yet.
+            monkeypatch.setattr(SegmentMaker, "begin", lambda *_: None)
+            disk.is_full = True
+            values = itertools.count()
+            appending: list[asyncio.Task[int]] = []
+            while node.storage_full is None:
+                appending.append(asyncio.create_task(group.append("n1", "fill", next(values))))
+                await asyncio.wait(appending, timeout=0.01)
+            assert not node.has_halted
+            disk.is_full = False
+            await asyncio.gather(*appending)
+            assert await group.surely("n1", "fill", next(values)) == len(appending) + 1
+        monkeypatch.undo()
+        async with group:
+            assert sorted(await group.read("n1", "fill")) == list(range(len(appending) + 1))
+
+    monkeypatch.setattr("tests.raft.server.group.append", padded)
     run(story())
 
 

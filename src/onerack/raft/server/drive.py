@@ -11,8 +11,8 @@ A disk that syncs in less time than two threads need to take turns is written to
 The rules: one Output is in flight, and meanwhile messages are stepped but nothing is drained; `sends` leave when the
 writes are durable; a reset of the log is durable before the snapshot that it speaks of is put in place; a disk that
 fails halts the node. A disk that is full is met long before the log has no room: from then on the host takes no more
-entries, and what is left is for terms and votes. If nothing is left (the disk filled up while the next segment was being
-made), the node waits for room as it would for a slow disk.
+entries, and what is left is for terms and votes. If nothing is left (the disk filled up while the next segment was
+being made), the node waits for room as it would for a slow disk.
 """
 
 from __future__ import annotations
