@@ -210,6 +210,10 @@ class KvConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Events that may wait for a client that does not read; then its stream is ended."""
     auth_token_ttl_s: float = 300.0
     """A token that nobody has used for so long is void."""
+    auto_compaction_s: float = 0.0
+    """What could be read so many seconds ago, and since, stays; what is older is compacted. 0: not by time."""
+    auto_compaction_revisions: int = 0
+    """So many of the last revisions stay; what is older is compacted now and then. 0: not by revisions."""
     connections_max: int = 10_000
     """Clients connected to one node."""
     streams_max: int = 100_000
@@ -217,7 +221,18 @@ class KvConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
+            if not name.startswith("auto_compaction"):
+                require(getattr(self, name) > 0, f"{name}={getattr(self, name)} must be more than 0")
+        require(
+            self.auto_compaction_s >= 0 and self.auto_compaction_revisions >= 0,
+            f"auto_compaction_s={self.auto_compaction_s} and "
+            f"auto_compaction_revisions={self.auto_compaction_revisions} must not be negative",
+        )
+        require(
+            not (self.auto_compaction_s and self.auto_compaction_revisions),
+            f"auto_compaction_s={self.auto_compaction_s} and "
+            f"auto_compaction_revisions={self.auto_compaction_revisions}: history is kept by one of them, not by both",
+        )
         require(
             self.lease_ttl_s_min <= self.lease_ttl_s_max,
             f"lease_ttl_s_min={self.lease_ttl_s_min} must not exceed lease_ttl_s_max={self.lease_ttl_s_max}",

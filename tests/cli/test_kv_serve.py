@@ -87,7 +87,7 @@ def test_with_certificates_nobody_else_is_let_in(tmp_path: Path, capfd: pytest.C
     with served(*words_of(tmp_path, *tls)) as process:
         where = json.loads(line_of(process))["endpoints"]
         assert where["rpc"].startswith("tls://")
-        assert where["etcd"].startswith("tls://")
+        assert where["etcd"].startswith("https://")
         say = sayer(capfd, "kv")
         reach = ("--endpoint", where["rpc"].partition("://")[2])
         known = ("--tls-ca", str(authority.path), "--tls-cert", str(user))
@@ -96,6 +96,15 @@ def test_with_certificates_nobody_else_is_let_in(tmp_path: Path, capfd: pytest.C
         assert say("get", "a", *reach, "--timeout", "1").code == 1
         added = say("member", "add", "n2=127.0.0.1:1", *reach, *known, "--json").json
         assert added["address"] == "tls://127.0.0.1:1"
+        # Without a password a caller is whom its certificate names.
+        for words in (
+            "user add root:secret", "user add user --no-password", "role add some", "user grant-role user some",
+            "role grant-permission some readwrite a", "auth enable",
+        ):  # fmt: skip
+            assert say(*words.split(), *reach, *known).code == 0
+        assert say("put", "a", "2", *reach, *known).code == 0
+        assert say("put", "b", "2", *reach, *known, "--json").json["cause"] == "permission_denied"
+        assert say("put", "b", "2", *reach, *known, "--user", "root:secret").code == 0
         process.terminate()
         assert process.wait(60) == 0
 
@@ -109,6 +118,8 @@ def test_with_certificates_nobody_else_is_let_in(tmp_path: Path, capfd: pytest.C
         (["--peers", "n1=192.0.2.1:1"], "192.0.2.1"),
         (["--peers", "n1=127.0.0.1:1", "--tls-cert", "x.pem"], "--tls-ca"),
         (["--peers", "n1=127.0.0.1:1", "--data", __file__], "--data"),
+        (["--peers", "n1=127.0.0.1:1", "--listen-http", "0.0.0.0:0"], "--insecure"),
+        (["--peers", "n1=127.0.0.1:1", "--quota-bytes", "much"], "--quota-bytes"),
     ],
 )
 def test_what_cannot_be_served_is_named(
@@ -123,13 +134,19 @@ def test_up_and_down_from_the_command_line(tmp_path: Path, capfd: pytest.Capture
     say = sayer(capfd)
     where = ("--dir", str(tmp_path))
     try:
-        nodes = say("up", "--control", "1", *where, "--json").json["nodes"]
+        limits = ("--quota-bytes", "1MB")
+        assert say("up", "--control", "1", *where, "--quota-bytes", "much").code == 2
+        nodes = say("up", "--control", "1", *where, *limits, "--json").json["nodes"]
         assert [(node["name"], node["role"], node["state"]) for node in nodes] == [("n1", "control", "leader")]
         assert set(nodes[0]["endpoints"]) == {"rpc", "etcd", "http"}
         assert say("kv", "put", "a", "1", *where).code == 0
         assert say("status", *where).code == 0
         again = say("up", "--control", "1", *where)
         assert (again.code, "onerack down" in again.err) == (2, True)
+        assert say("kv", "status", *where, "--json").json["nodes"][0]["quota_bytes"] == 1 << 20
+        record = read_record(tmp_path)
+        assert record is not None
+        assert record.options == limits  # for the next start
         assert say("down", *where).out == "stopped n1\n"
         down = say("status", *where, "--json")
         assert (down.code, down.json["nodes"][0]["state"]) == (1, "down")

@@ -114,3 +114,17 @@ def test_a_leader_that_ends_hands_over_first(tmp_path: Path) -> None:
 def test_metrics_escape_what_a_name_may_hold(tmp_path: Path) -> None:
     status = kv.NodeStatus('n"1\\', "leader", "", "", "c\n", 1, 2, 3, 4, -1, 5, False, "0")
     assert 'node="n\\"1\\\\",cluster="c\\n"' in metrics_text(status)
+
+
+def test_clients_are_told_where_they_find_a_node_that_listens_everywhere(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node_at(tmp_path, etcd="tcp://0.0.0.0:0", insecure=True) as node:
+            host, _, port = node.endpoints.etcd.partition("://")[2].rpartition(":")
+            assert (host, int(port) > 0) == ("127.0.0.1", True)
+        async with node_at(tmp_path, "n2", advertise_etcd="tcp://store.example:2379") as node:
+            while not (known := node.node.book.get("n2")) or not known.endpoints:
+                await asyncio.sleep(0.01)
+            assert known.endpoints == ("tcp://store.example:2379",)
+            assert node.endpoints.etcd == "http://store.example:2379"  # as etcd's clients write it
+
+    asyncio.run(test())

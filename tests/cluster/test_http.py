@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import urllib.request
+from pathlib import Path
 
 import pytest
 
 from onerack.cluster import http
 from onerack.cluster.http import HttpDoor
 from onerack.errors import UsageError
+from tests.rpc.certificates import Authority
 
 
 async def page() -> tuple[int, str, bytes]:
@@ -91,13 +95,44 @@ def test_a_silent_visitor_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_address_that_is_none_or_taken_is_named() -> None:
     async def test() -> None:
-        with pytest.raises(UsageError, match="tcp://host:port only"):
-            HttpDoor("tls://127.0.0.1:0", {})
+        for address, named in (
+            ("unix:///run/x", "only"), ("tls://127.0.0.1:0", "certificate"), ("tcp://0.0.0.0:0", "insecure"),
+        ):  # fmt: skip
+            with pytest.raises(UsageError, match=named):
+                HttpDoor(address, {})
         first = HttpDoor("tcp://127.0.0.1:0", {})
         await first.start()
         taken = first.address.replace("http", "tcp")
         with pytest.raises(UsageError, match=taken):
             await HttpDoor(taken, {}).start()
         await first.close()
+
+    asyncio.run(test())
+
+
+def test_other_machines_may_read_it_by_tls_or_where_that_was_said(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    node, monitor = authority.issue("node", addresses=["127.0.0.1"]), authority.issue("monitor")
+
+    def fetched(url: str, context: ssl.SSLContext) -> bytes:
+        with urllib.request.urlopen(url, timeout=10, context=context) as response:
+            content: bytes = response.read()
+            return content
+
+    async def test() -> None:
+        door = HttpDoor("tcp://0.0.0.0:0", {"/": page}, insecure=True)
+        await door.start()
+        await door.close()
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.verify_mode = ssl.CERT_REQUIRED
+        server.load_verify_locations(authority.path)
+        server.load_cert_chain(node)
+        door = HttpDoor("tls://127.0.0.1:0", {"/": page}, tls=server)
+        await door.start()
+        assert door.address.startswith("https://127.0.0.1:")
+        client = ssl.create_default_context(cafile=str(authority.path))
+        client.load_cert_chain(monitor)
+        assert await asyncio.to_thread(fetched, door.address + "/", client) == b"hello\n"
+        await door.close()
 
     asyncio.run(test())

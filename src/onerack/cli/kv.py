@@ -16,6 +16,7 @@ import typer
 from onerack.cli import kv_care, kv_group, kv_lease, kv_lock, kv_serve, kv_snapshot, kv_txn, kv_users
 from onerack.cli import kv_options as options
 from onerack.cli.failures import FAILED
+from onerack.cli.kv_limits import with_limits
 from onerack.cli.kv_options import with_store
 from onerack.errors import InputError, UsageError
 
@@ -204,7 +205,7 @@ def _event_line(event: Event, encoding: str, *, as_json: bool) -> str:
     return json.dumps(described)
 
 
-app.command(name="serve", epilog=kv_serve.EXAMPLES)(kv_serve.serve)
+app.command(name="serve", epilog=kv_serve.EXAMPLES)(with_limits(kv_serve.serve))
 app.command(name="get", epilog=GET_EXAMPLES)(with_store(get))
 app.command(name="put", epilog=PUT_EXAMPLES)(with_store(put))
 app.command(name="del", epilog=DELETE_EXAMPLES)(with_store(delete))

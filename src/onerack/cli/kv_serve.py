@@ -20,6 +20,7 @@ import typer
 
 from onerack.cli import kv_options as options
 from onerack.cli.failures import INTERRUPTED
+from onerack.cli.kv_limits import Limits
 from onerack.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ Examples:
   onerack kv serve --name n2 --data n2 --peers n1=10.0.0.1:7001,n2=10.0.0.2:7001,n3=10.0.0.3:7001 --insecure
   onerack kv serve --name n4 --data n4 --peers n1=10.0.0.1:7001,n4=10.0.0.4:7001 --join --insecure
   onerack kv serve --name n1 --data n1 --peers n1=a:7001,n2=b:7001,n3=c:7001 --tls-ca ca.pem --tls-cert n1.pem
+  onerack kv serve --name n1 --data n1 --peers n1=127.0.0.1:7001 --quota-bytes 8GB --auto-compaction-retention 12h
 """
 
 
@@ -55,8 +57,22 @@ def serve(
     listen_etcd: Annotated[
         str, typer.Option("--listen-etcd", metavar="ADDR", help="Where etcd clients connect; port 0: any.")
     ] = "127.0.0.1:2379",
+    advertise_etcd: Annotated[
+        str,
+        typer.Option(
+            "--advertise-etcd",
+            metavar="ADDR",
+            help="What etcd clients are told, if it is not --listen-etcd. Default "
+            "for 0.0.0.0: the host of this node in --peers.",
+        ),
+    ] = "",
     listen_http: Annotated[
-        str, typer.Option("--listen-http", metavar="ADDR", help="Where /health, /metrics and /status.json are.")
+        str,
+        typer.Option(
+            "--listen-http",
+            metavar="ADDR",
+            help="Where /health, /metrics and /status.json are; tls://host:port: with the node's certificate.",
+        ),
     ] = "127.0.0.1:0",
     join: Annotated[
         bool, typer.Option("--join", help="The group is there already, and has been told: `onerack kv member add`.")
@@ -69,6 +85,8 @@ def serve(
     tls_key: options.TlsKey = None,
     insecure: options.Insecure = False,
     as_json: options.AsJson = False,
+    *,
+    limits: Limits,
 ) -> int | None:
     """Run one node of the replicated store, until SIGTERM or Ctrl-C.
 
@@ -82,12 +100,15 @@ def serve(
         raise UsageError(f"--name {name}: --peers does not say where it is; it names {', '.join(members)}")
     if data.exists() and not data.is_dir():
         raise UsageError(f"--data {data}: is no directory")
+    kv_config, raft_config = limits.configs()
     server, client = _contexts(tls_ca, tls_cert, tls_key) if is_tls else (None, None)
     how: dict[str, Any] = {
         "members": members,
         "address": options.address_of(listen, is_tls=is_tls) if listen else "",
         "etcd": options.address_of(listen_etcd, is_tls=is_tls),
         "http": options.address_of(listen_http),
+        "advertise_etcd": options.address_of(advertise_etcd, is_tls=is_tls) if advertise_etcd else "",
+        "kv_config": kv_config, "raft_config": raft_config,
         "joins": join, "cluster": cluster, "tls": server, "client_tls": client, "insecure": insecure,
     }  # fmt: skip
     return _run(_serve(name, data, how, as_json=as_json))

@@ -16,6 +16,7 @@ import typer
 
 from onerack import __version__
 from onerack.cli import debug, demo, failures, history, kv, rack, raft, rpc, run, show, sim
+from onerack.cli.kv_limits import with_limits
 from onerack.errors import OnerackError, StorageFull, storing
 
 EXAMPLES = """\b
@@ -41,7 +42,7 @@ app.command(name="show", epilog=show.EXAMPLES)(show.show)
 app.command(name="debug", epilog=debug.EXAMPLES)(debug.debug)
 app.command(name="demo", epilog=demo.EXAMPLES)(demo.demo)
 app.add_typer(rpc.app, name="rpc")
-app.command(name="up", epilog=rack.UP_EXAMPLES)(rack.up)
+app.command(name="up", epilog=rack.UP_EXAMPLES)(with_limits(rack.up))
 app.command(name="down", epilog=rack.DOWN_EXAMPLES)(rack.down)
 app.command(name="status", epilog=rack.STATUS_EXAMPLES)(rack.status)
 app.add_typer(kv.app, name="kv")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onerack.cli.failures import FAILED
+from onerack.cli.kv_limits import Limits
 from onerack.cli.kv_options import DIRECTORY
 from onerack.errors import UsageError
 
@@ -24,7 +25,7 @@ UP_EXAMPLES = """\b
 Examples:
   onerack up --control 3
   onerack up --control 3 --dir /tmp/rack --base-port 7000 --json
-  export ETCDCTL_ENDPOINTS=$(onerack status --json | jq -r '[.nodes[].endpoints.etcd | ltrimstr("tcp://")] | join(",")')
+  export ETCDCTL_ENDPOINTS=$(onerack status --json | jq -r '[.nodes[].endpoints.etcd] | join(",")')
 """
 DOWN_EXAMPLES = """\b
 Examples:
@@ -52,17 +53,20 @@ def up(
     ] = None,
     cluster: Annotated[str, typer.Option("--cluster", metavar="ID", help="The name of a new cluster.")] = "",
     as_json: AsJson = False,
+    *,
+    limits: Limits,
 ) -> None:
     """Start a cluster on this machine, and return when it serves.
 
     Its nodes run in the background, until `onerack down`; their logs are in DIR/logs. A cluster that was stopped
-    starts again with its data and its ports.
+    starts again with its data, its ports, and the limits that it had; those that are given now replace all of them.
     """
     from onerack.cluster import rack
 
     if base_port is not None and not 1 <= base_port <= 65536 - 3 * control:
         raise UsageError(f"--base-port {base_port}: expected a number from 1 to {65536 - 3 * control}")
-    record = rack.up(directory, control=control, base_port=base_port, cluster=cluster)
+    limits.configs()
+    record = rack.up(directory, control=control, base_port=base_port, cluster=cluster, options=limits.words)
     _, nodes = rack.status(directory)
     _show(record, nodes, as_json=as_json)
 

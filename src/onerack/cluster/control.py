@@ -28,6 +28,7 @@ from onerack.kv.client import Kv
 from onerack.kv.client.values import NodeStatus
 from onerack.kv.core import KvMachine
 from onerack.kv.server.door import KvDoor
+from onerack.kv.server.identity import url_of
 from onerack.kv.server.native import NativeKv
 from onerack.kv.server.server import KvServer
 from onerack.raft import RaftNode
@@ -50,6 +51,7 @@ class ControlNode:
         address: str = "",
         etcd: str = "tcp://127.0.0.1:0",
         http: str = "tcp://127.0.0.1:0",
+        advertise_etcd: str = "",
         joins: bool = False,
         cluster: str = "onerack",
         tls: ssl.SSLContext | None = None,
@@ -58,7 +60,11 @@ class ControlNode:
         raft_config: RaftConfig | None = None,
         kv_config: KvConfig | None = None,
     ) -> None:
-        """`members`, `address`, `joins`: as for RaftNode. `tls` is for what listens, `client_tls` for what dials."""
+        """`members`, `address`, `joins`: as for RaftNode. `tls` is for what listens, `client_tls` for what dials.
+
+        `advertise_etcd`: where etcd's clients shall connect, if that is not where the node listens; by default, if it
+        listens everywhere, at the host by which the members dial it.
+        """
         self.machine = KvMachine(kv_config)
         self._door = KvDoor(tls=client_tls or tls, insecure=insecure)
         self._native = NativeKv(self.machine, leases=self._door, user_of=self._user_of)
@@ -67,8 +73,12 @@ class ControlNode:
             cluster=cluster, tls=tls, client_tls=client_tls, insecure=insecure,
             services={**self._door.services, Kv: self._native}, config=raft_config,
         )  # fmt: skip
-        self._etcd = KvServer(self.node, self.machine, etcd, door=self._door, tls=tls, insecure=insecure)
-        self._http = HttpDoor(http, {"/health": self._health, "/status.json": self._status, "/metrics": self._metrics})
+        self._etcd = KvServer(
+            self.node, self.machine, etcd, door=self._door, tls=tls, insecure=insecure,
+            advertise=(advertise_etcd,) if advertise_etcd else (),
+        )  # fmt: skip
+        pages = {"/health": self._health, "/status.json": self._status, "/metrics": self._metrics}
+        self._http = HttpDoor(http, pages, tls=tls, insecure=insecure)
         self._stack = AsyncExitStack()
 
     # ------------------------------------------------------------------------------------------------ life
@@ -123,7 +133,7 @@ class ControlNode:
 
     @property
     def endpoints(self) -> NodeEndpoints:
-        return NodeEndpoints(self.node.address, self._etcd.address, self._http.address)
+        return NodeEndpoints(self.node.address, url_of(self._etcd.advertised[0]), self._http.address)
 
     def status(self) -> NodeStatus:
         return self._native.status()

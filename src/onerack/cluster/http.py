@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+
 from onerack.errors import UsageError
-from onerack.rpc.transports.address import Address
+from onerack.rpc.transports.address import Address, host_and_port
 
 HEAD_BYTES_MAX: Final = 8192
 VISITORS_MAX: Final = 64
@@ -29,11 +32,22 @@ Page = Callable[[], Awaitable[tuple[int, str, bytes]]]
 class HttpDoor:
     """Open with `start`, end with `close`."""
 
-    def __init__(self, address: str, pages: Mapping[str, Page]) -> None:
-        """`address`: tcp://host:port; port 0: any. Raises: UsageError: it is none."""
-        self._wanted = Address.parse(address)
-        if self._wanted.scheme != "tcp":
-            raise UsageError(f"{address}: pages are served at tcp://host:port only")
+    def __init__(
+        self, address: str, pages: Mapping[str, Page], *, tls: ssl.SSLContext | None = None, insecure: bool = False
+    ) -> None:
+        """`address`: tcp://host:port, or tls://host:port, which needs `tls`; port 0: any. `insecure`: plain TCP also
+        where others can listen. Raises: UsageError: it is none, or not allowed.
+        """
+        self._wanted = wanted = Address.parse(address)
+        if wanted.scheme not in ("tcp", "tls"):
+            raise UsageError(f"{address}: pages are served at tcp://host:port or tls://host:port only")
+        if wanted.scheme == "tls" and tls is None:
+            raise UsageError(f"{address}: TLS needs a certificate, and its authority")
+        if wanted.scheme == "tcp" and not wanted.is_loopback and not insecure:
+            raise UsageError(
+                f"{address}: pages that other machines can read need tls://, or insecure=True (`--insecure`)"
+            )
+        self._tls = tls if wanted.scheme == "tls" else None
         self._pages = dict(pages)
         self._server: asyncio.Server | None = None
         self._visitors: set[asyncio.Task[None]] = set()
@@ -42,22 +56,23 @@ class HttpDoor:
         """Raises: UsageError: the address cannot be listened at."""
         host, port = self._wanted.host, self._wanted.port
         try:
-            self._server = await asyncio.start_server(self._visit, host, port, limit=HEAD_BYTES_MAX)
+            self._server = await asyncio.start_server(self._visit, host, port, limit=HEAD_BYTES_MAX, ssl=self._tls)
         except OSError as error:
             raise UsageError(f"{self._wanted}: cannot listen there: {error.strerror or error}") from error
 
     @property
     def address(self) -> str:
-        """As `http://host:port`; a port that was asked for as 0 is filled in."""
+        """As `http://host:port` or `https://`; a port that was asked for as 0 is filled in."""
         port = self._server.sockets[0].getsockname()[1] if self._server is not None else self._wanted.port
-        return str(Address("tcp", self._wanted.host, port)).replace("tcp://", "http://", 1)
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{host_and_port(self._wanted.host, port)}"
 
     async def close(self) -> None:
         """May be called again."""
         server, self._server = self._server, None
         if server is None:
             return
-        self._wanted = Address.parse(self.address.replace("http://", "tcp://", 1))
+        self._wanted = msgspec.structs.replace(self._wanted, port=server.sockets[0].getsockname()[1])
         server.close()
         for visitor in self._visitors:
             visitor.cancel()

@@ -66,8 +66,12 @@ class NotStarted(NotExecuted):
 # ------------------------------------------------------------------------------------------------ up
 
 
-def up(directory: Path, *, control: int, base_port: int | None = None, cluster: str = "") -> ClusterRecord:
+def up(
+    directory: Path, *, control: int, base_port: int | None = None, cluster: str = "", options: Sequence[str] = ()
+) -> ClusterRecord:
     """Starts a rack, and returns when it can be written to. Known nodes start again as they were.
+
+    `options`: more words for `onerack kv serve`; without any, those of the last time.
 
     Raises: UsageError: one runs already, or it has another size. NotExecuted: it did not start, with the reason.
     """
@@ -76,9 +80,9 @@ def up(directory: Path, *, control: int, base_port: int | None = None, cluster: 
         known = read_record(directory)
         _check_startable(directory, known, control, base_port)
         if known is not None:
-            return _start(directory, known)
+            return _start(directory, msgspec.structs.replace(known, options=tuple(options) or known.options))
         for tries in range(_TRIES):
-            fresh = _new_record(control, base_port, cluster or "onerack")
+            fresh = _new_record(control, base_port, cluster or "onerack", tuple(options))
             try:
                 return _start(directory, fresh)
             except NotStarted as error:
@@ -102,13 +106,13 @@ def _check_startable(directory: Path, known: ClusterRecord | None, control: int,
         raise UsageError(f"--base-port {base_port}: the rack in {directory} keeps its ports; choose another --dir")
 
 
-def _new_record(control: int, base_port: int | None, cluster: str) -> ClusterRecord:
+def _new_record(control: int, base_port: int | None, cluster: str, options: tuple[str, ...] = ()) -> ClusterRecord:
     ports = _free_ports(control * _PORTS_PER_NODE) if base_port is None else []
     nodes = [
         NodeRecord(f"n{number + 1}", CONTROL, _endpoints(ports[number * _PORTS_PER_NODE :]) if ports else _NOWHERE)
         for number in range(control)
     ]
-    return ClusterRecord(cluster, tuple(nodes) if base_port is None else _with_ports(nodes, base_port))
+    return ClusterRecord(cluster, tuple(nodes) if base_port is None else _with_ports(nodes, base_port), options)
 
 
 _NOWHERE: Final = NodeEndpoints("", "", "")
@@ -123,7 +127,7 @@ def _with_ports(nodes: Sequence[NodeRecord], base_port: int) -> tuple[NodeRecord
 
 def _endpoints(ports: Sequence[int]) -> NodeEndpoints:
     rpc, etcd, http = ports[:_PORTS_PER_NODE]
-    return NodeEndpoints(f"tcp://127.0.0.1:{rpc}", f"tcp://127.0.0.1:{etcd}", f"http://127.0.0.1:{http}")
+    return NodeEndpoints(f"tcp://127.0.0.1:{rpc}", f"http://127.0.0.1:{etcd}", f"http://127.0.0.1:{http}")
 
 
 def _free_ports(count: int) -> list[int]:
@@ -141,7 +145,7 @@ def _start(directory: Path, record: ClusterRecord) -> ClusterRecord:
     try:
         for node in record.nodes:
             started.append(_start_node(directory, record, node))  # noqa: PERF401 - what has started before a failure
-        running = ClusterRecord(record.cluster, tuple(started))
+        running = msgspec.structs.replace(record, nodes=tuple(started))
         _until_ready(directory, running)
         write_record(directory, running)
     except BaseException:
@@ -155,7 +159,7 @@ def _start_node(directory: Path, record: ClusterRecord, node: NodeRecord) -> Nod
     command = [
         sys.executable, "-m", "onerack.cli", "kv", "serve", "--name", node.name, "--data", str(directory / node.name),
         "--peers", peers, "--cluster", record.cluster, "--listen-etcd", _host_port(node.endpoints.etcd),
-        "--listen-http", _host_port(node.endpoints.http), "--json",
+        "--listen-http", _host_port(node.endpoints.http), "--json", *record.options,
     ]  # fmt: skip
     log = directory / "logs" / f"{node.name}.log"
     process = start_detached(command, log, dict(os.environ))
@@ -252,7 +256,7 @@ def down(directory: Path, *, grace_s: float = GRACE_S) -> tuple[list[str], list[
         for node in record.nodes:
             (directory / "run" / f"{node.name}.pid").unlink(missing_ok=True)
         stopped = [msgspec.structs.replace(node, pid=0, started="") for node in record.nodes]
-        write_record(directory, ClusterRecord(record.cluster, tuple(stopped)))
+        write_record(directory, msgspec.structs.replace(record, nodes=tuple(stopped)))
     return list(running.values()), [running[process] for process in killed]
 
 

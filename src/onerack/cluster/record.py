@@ -23,7 +23,9 @@ class NodeEndpoints(msgspec.Struct, frozen=True):
     """Where a node can be reached."""
 
     rpc: str
+    """tcp:// or tls://"""
     etcd: str
+    """http:// or https://, as etcd's clients write it."""
     http: str
 
 
@@ -45,6 +47,8 @@ class ClusterRecord(msgspec.Struct, frozen=True):
 
     cluster: str
     nodes: tuple[NodeRecord, ...]
+    options: tuple[str, ...] = ()
+    """With which words of `onerack kv serve` its nodes were started, besides those that say who and where."""
 
     @property
     def rpc_endpoints(self) -> list[str]:

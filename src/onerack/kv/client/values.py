@@ -221,7 +221,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     """voter, learner or witness."""
     address: str
     endpoints: tuple[str, ...] = ()
-    """Where clients of the etcd API reach it."""
+    """Where clients of the etcd API reach it, as these write it: http:// or https://."""
     leads: bool = False
 
 

@@ -60,6 +60,8 @@ class Kind(IntEnum):
     """u64 term: expiry that leaders of earlier terms have decided is void from here on."""
     ALARM_BY_NODE = 23
     """An AlarmRequest that no client has sent: a node is in trouble."""
+    COMPACT_BY_NODE = 24
+    """A CompactionRequest that no client has sent: history shall not last for ever."""
 
 
 Changes = list[Version]

@@ -69,6 +69,7 @@ class Operations:
             Kind.DELETE_RANGE: (LIBRARY["DeleteRangeRequest"], self.delete),
             Kind.TXN: (LIBRARY["TxnRequest"], self.txn),
             Kind.COMPACT: (LIBRARY["CompactionRequest"], self.compact),
+            Kind.COMPACT_BY_NODE: (LIBRARY["CompactionRequest"], self._compact_by_node),
         }
 
     # ------------------------------------------------------------------------------------------------ alone
@@ -116,6 +117,9 @@ class Operations:
     def compact(self, user: str, request: Any, changes: Changes) -> bytes:
         """A CompactionResponse without header. Raises: Refused."""
         self._auth.check_known(user)
+        return self._compact_by_node(user, request, changes)
+
+    def _compact_by_node(self, user: str, request: Any, changes: Changes) -> bytes:
         self._alarms.check_serving()
         self._store.compact(request.revision)
         return b""

@@ -18,7 +18,7 @@ from onerack.errors import NotExecuted
 from onerack.kv.client.values import AlarmStatus, MemberStatus, NodeStatus
 from onerack.kv.core.commands import Kind
 from onerack.kv.messages import LIBRARY
-from onerack.kv.server.identity import member_id
+from onerack.kv.server.identity import member_id, url_of
 from onerack.kv.server.native_calls import NativeCalls, check
 from onerack.raft import Member
 
@@ -50,7 +50,8 @@ class NativeCare(NativeCalls):
             role = "witness" if name in group.witnesses else "learner" if name in group.learners else "voter"
             known = book.get(name)
             address = self.node.book.address_of(name) or ""
-            found.append(MemberStatus(name, role, address, known.endpoints if known else (), name == now.leader))
+            urls = tuple(map(url_of, known.endpoints)) if known else ()
+            found.append(MemberStatus(name, role, address, urls, name == now.leader))
         return found
 
     # ------------------------------------------------------------------------------------------------ the group

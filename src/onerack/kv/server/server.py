@@ -18,12 +18,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Final, Self
+
+import msgspec
 
 from onerack.config import KvConfig
 from onerack.kv.core import KvMachine
 from onerack.kv.server.auth import AuthService
 from onerack.kv.server.cluster import ClusterService
+from onerack.kv.server.compactor import Compactor
 from onerack.kv.server.desk import Desk
 from onerack.kv.server.door import KvDoor
 from onerack.kv.server.election import ElectionService
@@ -37,6 +40,9 @@ from onerack.kv.server.maintenance import MaintenanceService
 from onerack.kv.server.tokens import Tokens
 from onerack.kv.server.watch import WatchService
 from onerack.raft import RaftNode
+from onerack.rpc.transports.address import Address
+
+_EVERYWHERE: Final = ("0.0.0.0", "::")
 
 
 class _Leading:
@@ -77,6 +83,7 @@ class KvServer:
         self._listener: Listener | None = None
         self._lessor: Lessor
         self._tokens: Tokens
+        self._compactor: Compactor
         self._desk: Desk
         self._watches: WatchService
         self._leases: LeaseService
@@ -85,6 +92,16 @@ class KvServer:
     def address(self) -> str:
         """Where it listens; a port that was asked for as 0 is filled in."""
         return self._listener.address if self._listener is not None else self._address
+
+    @property
+    def advertised(self) -> tuple[str, ...]:
+        """Where clients shall connect. Who listens everywhere is to be found at the host where the others dial it."""
+        if self._advertise:
+            return self._advertise
+        where, known = Address.parse(self.address), self.node.book.address_of(self.node.name)
+        if where.host not in _EVERYWHERE or known is None or (dialled := Address.parse(known).host) == "":
+            return (self.address,)
+        return (str(msgspec.structs.replace(where, host=dialled)),)
 
     def user_of(self, token: str) -> str | None:
         """Whose token it is, which was used now; nobody's: it is void."""
@@ -98,6 +115,7 @@ class KvServer:
         machine.cluster_id, machine.member_id = cluster_id(node.cluster), member_id(node.name)
         self._lessor = Lessor(node, machine)
         self._tokens = Tokens(node, machine, self._door, self.config.auth_token_ttl_s)
+        self._compactor = Compactor(node, machine, self.config)
         self._desk = Desk(node, machine, self.config, self._door, self._tokens)
         self._door.open(node, _Leading(self._lessor, self._tokens), self.config.request_timeout_s)
         self._watches = WatchService(self._desk)
@@ -123,7 +141,7 @@ class KvServer:
         ):
             handlers.update(service.handlers())
         self._listener = await self._listen(handlers)
-        self._desk.spawn(cluster.publish(self._advertise or (self.address,)))
+        self._desk.spawn(cluster.publish(self.advertised))
 
     async def _listen(self, handlers: Mapping[str, Unary | Stream]) -> Listener:
         return await serve(handlers, self._address, tls=self._tls, config=self.config, insecure=self._insecure)
@@ -146,6 +164,7 @@ class KvServer:
         await self._desk.close()
         await self._tokens.close()
         self._lessor.close()
+        self._compactor.close()
         await self._door.close()
 
     async def __aenter__(self) -> Self:
