@@ -41,6 +41,7 @@ from onerack.kv.server.identity import member_id
 from onerack.kv.server.tokens import Tokens
 from onerack.raft import RaftNode
 from onerack.raft.commands import KV
+from onerack.raft.messages import Configuration
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Desk:
         self.is_learner = False
         """Or a witness, which answers even less."""
         self.is_witness = False
+        self._group: Configuration | None = None
+        """Of which both were said."""
         self._request_bytes_max = config.request_bytes_max
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -211,9 +214,11 @@ class Desk:
     def _follow_role(self) -> None:
         if self.machine.raft_term != self.node.term:
             self.machine.raft_term = self.node.term
-        group = self.node.status().configuration
-        self.is_witness = self.node.name in group.witnesses
-        self.is_learner = self.is_witness or self.node.name in group.learners
+        group = self.node.configuration
+        if group is not self._group:
+            self._group = group
+            self.is_witness = self.node.name in group.witnesses
+            self.is_learner = self.is_witness or self.node.name in group.learners
 
     def _look(self) -> None:
         """For how long has there been no leader?"""

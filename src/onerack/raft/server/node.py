@@ -351,6 +351,12 @@ class RaftNode:
         return NOBODY if self._host is None or self._ended.is_set() else self._host.core.leader
 
     @property
+    def configuration(self) -> Configuration:
+        """Who takes part, as far as this node's log says. Requires: it was started."""
+        assert self._host is not None, "a node that was not started knows nobody"
+        return self._host.core.configuration
+
+    @property
     def term(self) -> int:
         return 0 if self._host is None else self._host.core.term
 
