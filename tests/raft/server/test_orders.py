@@ -92,6 +92,25 @@ def test_a_change_is_done_when_the_joint_phase_is_over_and_that_is_committed() -
     asyncio.run(test())
 
 
+def test_a_leader_that_is_not_ready_yet_is_asked_again_and_one_that_leads_no_more_is_not() -> None:
+    async def test() -> None:
+        desk = Desk()
+        task = await desk.begin("learner", "n5")
+        for _ in range(3):
+            [change] = desk.stepped
+            desk.stepped.clear()
+            desk.orders.refused(change.number, "not_ready")
+            while not desk.stepped:
+                await asyncio.sleep(0)
+        desk.core.role = "follower"
+        desk.orders.refused(desk.stepped[0].number, "not_ready")
+        with pytest.raises(NotExecuted) as caught:
+            await task
+        assert caught.value.cause == "not_leader"
+
+    asyncio.run(test())
+
+
 def test_a_change_whose_place_another_leader_took_was_not_made() -> None:
     async def test() -> None:
         desk = Desk()

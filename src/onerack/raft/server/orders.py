@@ -27,6 +27,8 @@ from onerack.runtime.seam import NodeId
 
 WANTED: Final = ("learner", "voter", "witness", "remove", "transfer")
 
+_PAUSE_S: Final = 0.01
+
 
 class _Order(msgspec.Struct, eq=False):
     future: asyncio.Future[None]
@@ -74,8 +76,22 @@ class Orders:
             raise _error_there(leader, error) from error
 
     async def carry_out_here(self, order: str, node: NodeId) -> None:
-        """Never passed on: two nodes that each believe that the other one leads would do so for ever."""
+        """Never passed on: two nodes that each believe that the other one leads would do so for ever.
+
+        A leader that has just been elected takes changes as soon as its first entry is committed; that is waited for.
+        """
         _require_order(order, node)
+        give_up_at = asyncio.get_running_loop().time() + self._timeout_s
+        while True:
+            try:
+                await self._carry_out_now(order, node)
+                return
+            except NotExecuted as error:
+                if error.cause != "not_ready" or asyncio.get_running_loop().time() + _PAUSE_S > give_up_at:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _carry_out_now(self, order: str, node: NodeId) -> None:
         if self._core.role != "leader":
             raise NotExecuted(f"{self._core.node} does not lead", cause="not_leader")
         is_transfer = order == "transfer"
