@@ -31,7 +31,9 @@ class World:
 
     def after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
         """Plans `action(*arguments)`; in the past means now."""
-        self.at(self.now_ns + max(0, round(seconds * NS)), action, *arguments)
+        self._planned += 1
+        moment_ns = self.now_ns + (round(seconds * NS) if seconds > 0 else 0)
+        heapq.heappush(self._heap, (moment_ns, self._planned, action, arguments))
 
     def at(self, moment_ns: int, action: Callable[..., None], *arguments: Any) -> None:
         """Plans `action(*arguments)` for exactly that moment, which must not have passed."""

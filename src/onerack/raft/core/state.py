@@ -76,6 +76,15 @@ class PeerState:
     def may_lead(self) -> bool:
         return self.memberships.may_lead(self.node, self.commit)
 
+    def outline(self) -> tuple[Any, ...]:
+        """All that the safety properties speak of, but for the entries before the last: equal to the one before, if
+        nothing has happened that could break them."""
+        log = self.log
+        return (
+            self.term, self.vote, self.role, self.commit, self.applied, log.last_index, log.last_term, log.durable,
+            log.first_index, self.memberships.configuration,
+        )  # fmt: skip
+
     # ------------------------------------------------------------------------------------------------- changes
 
     def enter_term(self, term: int) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from onerack.errors import InvariantBroken
-from onerack.raft.invariants.history import History, Observable, equal
+from onerack.raft.invariants.history import Glimpse, History, Observable, equal
 from onerack.raft.invariants.properties import PROPERTIES
 from onerack.raft.messages import Appended, Committed, Entry, Restore, SnapshotMark, Vote
 from onerack.runtime.seam import Envelope, NodeId
@@ -36,17 +36,18 @@ class Watch:
 
     def look(self, core: Observable) -> None:
         """After a step: every property, then the portrait."""
-        self.history.meet(core)
-        changed_from = self.history.changed_from(core)
+        seen, history = Glimpse(core), self.history
+        history.meet(seen)
+        changed_from = history.changed_from(seen)
         for holds in PROPERTIES:
-            complaint = holds(core, self.history, changed_from)
+            complaint = holds(seen, history, changed_from)
             if complaint:
                 raise InvariantBroken(holds.__name__, complaint)
-        self.history.take(core, changed_from)
+        history.take(seen, changed_from)
 
     def restarted(self, core: Observable) -> None:
         """What a node has said before it crashed still binds it; what was in its memory only is gone."""
-        before = self.history.portrait(core.node)
+        before = self.history.portraits[core.node]
         promised, term = before.acknowledged, before.acknowledged_term
         if core.first_index - 1 <= promised and core.term_at(promised) != term:
             detail = f"{core.node} had acknowledged entry {promised} of term {term}; after the crash its log has " + (
@@ -64,10 +65,11 @@ class Watch:
         """Votes and acknowledgements, which bind a node for ever."""
         for envelope in envelopes:
             message = envelope.message
-            if isinstance(message, Vote) and message.granted and not message.pre:
+            if isinstance(message, Appended):
+                if message.accepted:
+                    self._note_acknowledged(node, message)
+            elif isinstance(message, Vote) and message.granted and not message.pre:
                 self._note_vote(node, message.term, envelope.to)
-            elif isinstance(message, Appended) and message.accepted:
-                self._note_acknowledged(node, message)
 
     def _note_vote(self, node: NodeId, term: int, candidate: NodeId) -> None:
         said = self.history.votes.setdefault((node, term), candidate)
@@ -75,7 +77,7 @@ class Watch:
             raise InvariantBroken("votes_never_change", f"{node} tells {candidate} what it told {said} in term {term}")
 
     def _note_acknowledged(self, node: NodeId, message: Appended) -> None:
-        before = self.history.portrait(node)
+        before = self.history.portraits[node]
         if before.term != message.term or message.index <= before.acknowledged:
             return  # said in a term that is over since: whatever it spoke of may be gone by now
         if message.index > before.durable:
@@ -95,7 +97,7 @@ class Watch:
                 self._note_restored(node, decision.mark)
 
     def _note_applied(self, node: NodeId, entry: Entry) -> None:
-        before = self.history.portrait(node)
+        before = self.history.portraits[node]
         if entry.index != before.handed_out + 1:
             detail = f"{node} is given entry {entry.index} after {before.handed_out}"
             raise InvariantBroken("entries_are_applied_in_order", detail)
@@ -108,7 +110,7 @@ class Watch:
             raise InvariantBroken("state_machine_safety", f"{node} is given {entry}; committed is {known.entry}")
 
     def _note_restored(self, node: NodeId, mark: SnapshotMark) -> None:
-        before = self.history.portrait(node)
+        before = self.history.portraits[node]
         if mark.index <= before.handed_out:
             detail = f"{node} goes back from {before.handed_out} to the snapshot of {mark.index}"
             raise InvariantBroken("entries_are_applied_in_order", detail)

@@ -10,6 +10,7 @@ The rule: the history only looks. It knows the nouns of Figure 2, and nothing of
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple, Protocol
 
 from onerack.raft.messages import NOBODY, Configuration, Entry, HardState, Kind, SnapshotMark
@@ -45,6 +46,31 @@ class Observable(Protocol):
     def configuration(self) -> Configuration: ...
     def entry_at(self, index: int) -> Entry | None: ...
     def term_at(self, index: int) -> int | None: ...
+
+
+class Glimpse:
+    """A core as it is at one moment: what all properties ask for is asked once."""
+
+    __slots__ = (
+        "applied", "commit", "configuration", "durable", "entry_at", "first_index", "hard_state", "is_witness",
+        "last_index", "mark", "node", "role", "term", "term_at",
+    )  # fmt: skip
+
+    def __init__(self, core: Observable) -> None:
+        self.node = core.node
+        self.term = core.term
+        self.role = core.role
+        self.is_witness = core.is_witness
+        self.hard_state = core.hard_state
+        self.commit = core.commit
+        self.applied = core.applied
+        self.durable = core.durable
+        self.first_index = core.first_index
+        self.last_index = core.last_index
+        self.mark = core.mark
+        self.configuration = core.configuration
+        self.entry_at = core.entry_at
+        self.term_at = core.term_at
 
 
 class Commitment(NamedTuple):
@@ -87,12 +113,13 @@ class Portrait:
 
     def take(self, core: Observable, changed_from: int) -> None:
         """The next portrait. `changed_from`: where its log differs from this one."""
-        for index in range(changed_from, self.last_index + 1):
-            self.entries.pop(index, None)
-        for index in range(max(changed_from, core.first_index), core.last_index + 1):
-            entry = core.entry_at(index)
-            assert entry is not None
-            self.entries[index] = entry
+        if changed_from <= max(self.last_index, core.last_index):
+            for index in range(changed_from, self.last_index + 1):
+                self.entries.pop(index, None)
+            for index in range(max(changed_from, core.first_index), core.last_index + 1):
+                entry = core.entry_at(index)
+                assert entry is not None
+                self.entries[index] = entry
         for index in range(self.first_index, core.first_index):
             self.entries.pop(index, None)
         if changed_from <= self.acknowledged and core.term_at(self.acknowledged) != self.acknowledged_term:
@@ -102,7 +129,7 @@ class Portrait:
             if term is None:
                 self.acknowledged = 0
             self.acknowledged_term = term or 0
-        self.term, self.vote = core.hard_state.term, core.hard_state.vote
+        self.term, self.vote = core.term, core.hard_state.vote
         self.role, self.configuration = core.role, core.configuration
         self.commit, self.applied, self.durable = core.commit, core.applied, core.durable
         self.first_index, self.last_index = core.first_index, core.last_index
@@ -120,7 +147,7 @@ class History:
     """Of one cluster, from its start."""
 
     def __init__(self) -> None:
-        self.portraits: dict[NodeId, Portrait] = {}
+        self.portraits: defaultdict[NodeId, Portrait] = defaultdict(Portrait)
         self.leaders: dict[int, NodeId] = {}
         """Who led each term."""
         self.places: dict[tuple[int, int], Place] = {}
@@ -132,22 +159,16 @@ class History:
         self.votes: dict[tuple[NodeId, int], NodeId] = {}
         """Whom a node has told that it votes for it, by (node, term)."""
 
-    def portrait(self, node: NodeId) -> Portrait:
-        found = self.portraits.get(node)
-        if found is None:
-            found = self.portraits[node] = Portrait()
-        return found
-
     def meet(self, core: Observable) -> None:
         """A node is looked at for the first time: what it begins with is believed."""
         if core.node not in self.portraits:
-            self.portrait(core.node).handed_out = core.mark.index
+            self.portraits[core.node].handed_out = core.mark.index
             self.given[core.mark.index] = core.mark.term
             self.last_committed = max(self.last_committed, core.mark.index)
 
     def leads(self, core: Observable) -> bool:
         """Does it lead, or has it until this very step? (A leader that was removed retires when that is committed.)"""
-        before = self.portrait(core.node)
+        before = self.portraits[core.node]
         return core.role == "leader" or (before.role == "leader" and before.term == core.term and not before.is_fresh)
 
     def committed_term(self, index: int) -> int | None:
@@ -157,7 +178,7 @@ class History:
 
     def changed_from(self, core: Observable) -> int:
         """The first index at which its log is not what it was: last + 1 if it has not changed."""
-        known = self.portrait(core.node).entries
+        known = self.portraits[core.node].entries
         index = core.last_index
         lowest = core.first_index
         while index >= lowest and core.entry_at(index) is not known.get(index):
@@ -166,16 +187,17 @@ class History:
 
     def take(self, core: Observable, changed_from: int) -> None:
         """Remembers what a look has found. Requires: it has broken nothing."""
-        before = self.portrait(core.node)
+        before = self.portraits[core.node]
         if core.role == "leader":
             self.leaders.setdefault(core.term, core.node)
         for index in range(max(changed_from, core.first_index), core.last_index + 1):
             self._remember_place(core, index)
-        for index in range(max(self.last_committed + 1, core.first_index), core.commit + 1):
-            committed = core.entry_at(index)
-            assert committed is not None
-            self.committed[index] = Commitment(committed, core.term)
-        self.last_committed = max(self.last_committed, core.commit)
+        if core.commit > self.last_committed:
+            for index in range(max(self.last_committed + 1, core.first_index), core.commit + 1):
+                committed = core.entry_at(index)
+                assert committed is not None
+                self.committed[index] = Commitment(committed, core.term)
+            self.last_committed = core.commit
         before.take(core, changed_from)
 
     def forget_terms_behind(self, core: Observable) -> None:

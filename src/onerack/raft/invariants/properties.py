@@ -35,7 +35,7 @@ def election_safety(core: Observable, history: History, changed_from: int) -> st
 
 def leader_append_only(core: Observable, history: History, changed_from: int) -> str:
     """A leader never overwrites or deletes entries in its log; it only appends new entries."""
-    before = history.portrait(core.node)
+    before = history.portraits[core.node]
     leads_still = before.role == core.role == "leader" and before.term == core.term and not before.is_fresh
     if not leads_still or (core.last_index >= before.last_index and changed_from > before.last_index):
         return ""
@@ -64,7 +64,7 @@ def log_matching(core: Observable, history: History, changed_from: int) -> str:
 
 def leader_completeness(core: Observable, history: History, changed_from: int) -> str:
     """If an entry is committed in a given term, it is in the logs of the leaders of all higher terms."""
-    before = history.portrait(core.node)
+    before = history.portraits[core.node]
     if core.role != "leader" or (before.role == "leader" and before.term == core.term and not before.is_fresh):
         return ""
     index = history.last_committed
@@ -78,7 +78,8 @@ def leader_completeness(core: Observable, history: History, changed_from: int) -
 
 def state_machine_safety(core: Observable, history: History, changed_from: int) -> str:
     """No two nodes commit different entries at the same index."""
-    start = max(1 if history.portrait(core.node).is_fresh else history.portrait(core.node).commit + 1, core.first_index)
+    before = history.portraits[core.node]
+    start = max(1 if before.is_fresh else before.commit + 1, core.first_index)
     for index in range(start, core.commit + 1):
         entry = core.entry_at(index)
         known = history.committed.get(index)
@@ -94,7 +95,7 @@ def state_machine_safety(core: Observable, history: History, changed_from: int) 
 
 def committed_entries_stay(core: Observable, history: History, changed_from: int) -> str:
     """What a node knows to be committed is never removed from its log, nor replaced."""
-    before = history.portrait(core.node)
+    before = history.portraits[core.node]
     lost = min(changed_from, core.last_index + 1)
     if before.is_fresh or lost > before.commit or core.first_index > before.commit:
         return ""
@@ -111,10 +112,10 @@ def commits_are_on_a_quorum(core: Observable, history: History, changed_from: in
         return f"the leader {core.node} of term {core.term} counted entry {core.commit} of term {term}"
 
     def has_it(node: NodeId) -> bool:
-        return core.durable >= core.commit if node == core.node else history.portrait(node).has(core.commit, term)
+        return core.durable >= core.commit if node == core.node else history.portraits[node].has(core.commit, term)
 
     # A step that commits may append another configuration; the quorum is that of the one which held before.
-    configuration = history.portrait(core.node).configuration
+    configuration = history.portraits[core.node].configuration
     for voters in (configuration.voters, configuration.outgoing):
         if voters and 2 * sum(has_it(voter) for voter in voters) <= len(voters):
             return f"{core.node} committed entry {core.commit}, which no majority of {', '.join(voters)} has"
@@ -155,7 +156,7 @@ def witnesses_never_lead(core: Observable, history: History, changed_from: int) 
 
 def terms_never_fall(core: Observable, history: History, changed_from: int) -> str:
     """A node's term increases monotonically, over time and along its log."""
-    before = history.portrait(core.node)
+    before = history.portraits[core.node]
     if not before.is_fresh and core.term < before.term:
         return f"the term of {core.node} fell from {before.term} to {core.term}"
     for index in range(max(changed_from, core.first_index), core.last_index + 1):
@@ -169,7 +170,7 @@ def terms_never_fall(core: Observable, history: History, changed_from: int) -> s
 
 def votes_never_change(core: Observable, history: History, changed_from: int) -> str:
     """A node votes for at most one candidate in a term; what it has said binds it over a crash, too."""
-    before, vote = history.portrait(core.node), core.hard_state.vote
+    before, vote = history.portraits[core.node], core.hard_state.vote
     if not before.is_fresh and before.term == core.term and before.vote not in (NOBODY, vote):
         return f"{core.node} voted for {before.vote} in term {core.term}, then for {vote or 'nobody'}"
     said = history.votes.get((core.node, core.term), NOBODY)
@@ -180,7 +181,7 @@ def votes_never_change(core: Observable, history: History, changed_from: int) ->
 
 def commit_never_falls(core: Observable, history: History, changed_from: int) -> str:
     """Commit index and last applied increase monotonically, within a run."""
-    before = history.portrait(core.node)
+    before = history.portraits[core.node]
     if before.is_fresh:
         return ""
     if core.commit < before.commit:

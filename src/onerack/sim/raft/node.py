@@ -10,7 +10,7 @@ an earlier life has planned ever happens in a later one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from onerack.raft.core import RaftCore
@@ -86,6 +86,12 @@ class SimNode:
         self.departures = Departures(self)
         self._paused_until_ns = 0
         self._held: list[tuple[Any, str]] = []
+        self._listeners: dict[type, Callable[[Any, str], None]] = {
+            Request: self._on_request,
+            SnapshotPiece: self.arrivals.on_piece,
+            SnapshotDone: self.departures.on_done,
+        }
+        """Whoever hears what is not for the core."""
         self._reset()
 
     def _reset(self) -> None:
@@ -103,6 +109,8 @@ class SimNode:
         self._taking_snapshot = False
         self._held.clear()
         self._paused_until_ns = 0
+        self.looked_at: tuple[Any, ...] | None = None
+        """What the core looked like when it was last checked."""
 
     # ------------------------------------------------------------------------------------------------ life and death
 
@@ -168,14 +176,9 @@ class SimNode:
             return
         if self.is_paused:
             self._held.append((message, sender))
-        elif isinstance(message, Request):
-            self._on_request(message, sender)
-        elif isinstance(message, SnapshotPiece):
-            self.arrivals.on_piece(message, sender)
-        elif isinstance(message, SnapshotDone):
-            self.departures.on_done(message)
         else:
-            self.tell_core(message, sender)
+            hear = self._listeners.get(type(message), self.tell_core)
+            hear(message, sender)
 
     def tell_core(self, message: Any, sender: str | None = None) -> None:
         """Steps a message, and sees to it that what follows is carried out."""
@@ -198,7 +201,7 @@ class SimNode:
         output = self.core.drain()
         self.around.drained(self, output)
         self._arm(output.wake_at)
-        if not self._send_all(output.early, "early"):
+        if output.early and not self._send_all(output.early, "early"):
             return
         if not output.writes:
             self._finish(output)
@@ -238,7 +241,7 @@ class SimNode:
 
     def _finish(self, output: Output) -> None:
         """Sends, then what was decided."""
-        if not self._send_all(output.sends, "sends"):
+        if output.sends and not self._send_all(output.sends, "sends"):
             return
         if output.applied:
             self.around.decided(self, output.applied)
@@ -248,7 +251,7 @@ class SimNode:
 
     def _send_all(self, envelopes: list[Envelope], point: str) -> bool:
         """False if the node died on the way."""
-        dies = bool(envelopes) and self.around.lets_die(self, point)
+        dies = self.around.lets_die(self, point)
         if dies:
             envelopes = envelopes[: self.around.draw_prefix(len(envelopes))]
         for envelope in envelopes:
@@ -259,8 +262,9 @@ class SimNode:
         return not dies
 
     def _arm(self, wake_at: float | None) -> None:
-        self._wake_at = wake_at
-        self.rearm()
+        if wake_at != self._wake_at or self._alarm_ns <= self.around.world.now_ns:
+            self._wake_at = wake_at
+            self.rearm()
 
     def rearm(self) -> None:
         """Also after the clock was touched."""
@@ -341,8 +345,7 @@ class SimNode:
         options = self.around.options
         if self._taking_snapshot or self.name in self.core.configuration.witnesses:
             return
-        newest = self.storage.newest_snapshot()
-        if self.applied - (newest[0].index if newest else 0) < options.snapshot_after:
+        if self.applied - self.storage.durable.mark.index < options.snapshot_after:
             return
         self._taking_snapshot = True
         # The machine is read now, and written to the disk while it goes on.

@@ -105,7 +105,6 @@ class Schedule:
             self.clients[name] = SimClient(self, name, stream(seed, name))
         self.judge = Judge(self.nodes)
         self.watch = Watch() if watches else None
-        self._looked_at: dict[str, tuple[Any, ...]] = {}
         self.fate = Fate(self, stream(seed, "fate"))
         self._operators = Operators(self, stream(seed, "operators"))
 
@@ -266,20 +265,17 @@ class Schedule:
     def _look(self, node: SimNode) -> None:
         """After every step; only what has changed can have become wrong."""
         core = node.core
-        last = core.last_index
-        state = (
-            node.life, core.hard_state, core.role, core.commit, core.applied, last, core.term_at(last), core.durable,
-            core.first_index, core.configuration,
-        )  # fmt: skip
-        if state != self._looked_at.get(node.name):
-            self._looked_at[node.name] = state
+        outline = core._state.outline()
+        if outline != node.looked_at:
+            node.looked_at = outline
             self.judge.look(node)
             if self.watch is not None:
                 self.watch.look(core)
 
     def drained(self, node: SimNode, output: Output) -> None:
         self._look(node)
-        self.judge.written(node, output.writes)
+        if output.writes:
+            self.judge.written(node, output.writes)
         if self.story is not None:
             for event in output.events:
                 self.story.event(self.world.now, node.name, event)

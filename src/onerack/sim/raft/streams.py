@@ -64,7 +64,7 @@ class Departures:
         if piece.stream in self._open:
             self._node.around.send(self._node.name, to, piece)
 
-    def on_done(self, message: SnapshotDone) -> None:
+    def on_done(self, message: SnapshotDone, sender: str) -> None:
         self._end(message.stream, message.done)
 
     def _end(self, stream: str, done: bool) -> None:
