@@ -1,0 +1,19 @@
+"""`onerack kv serve`, as it is; but it ends when its standard input does, so that no test leaves one behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from onerack.cli.main import execute
+
+
+def end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    sys.exit(execute(["kv", "serve", *sys.argv[1:]]))
