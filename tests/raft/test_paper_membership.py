@@ -380,6 +380,48 @@ def test_a_witness_acknowledges_and_so_helps_to_commit() -> None:
     assert leader.commit == leader.last_index
 
 
+def test_a_witness_whose_log_is_cut_votes_and_counts_as_if_it_were_whole() -> None:
+    """It will be asked for the end of its log, and for what lies behind its commit index; never for what is before."""
+    network = Network(configuration=WITH_WITNESS)
+    network.elect("n1")
+    for payload in (b"a", b"b", b"c"):
+        network.propose("n1", payload)
+        network.settle()
+    network.pass_time(T)
+    network.isolate("n2")
+    network.propose("n1", b"d")
+    network.settle()
+    network.pass_time(T)
+    network.take_snapshot("n3")
+    assert network["n3"].first_index == network["n3"].commit + 1
+    network.restart("n3")
+    network.isolate("n1")
+    network.pass_time(10 * T)
+    assert network.leaders() in ([], ["n1"]), "n2 lacks what the witness has a place for"
+    network.heal()
+    leader = network.wait_for_leader()
+    assert leader == "n1"
+    network.crash("n2")
+    network.propose("n1", b"e")
+    network.settle()
+    assert network["n1"].commit == network["n1"].last_index, "the witness is the second of three"
+
+
+def test_a_witness_that_was_removed_and_comes_back_as_another_halts() -> None:
+    network = Network(configuration=WITH_WITNESS)
+    network.elect("n1")
+    network.propose("n1", b"a")
+    network.settle()
+    network.pass_time(T)
+    network.take_snapshot("n3")
+    network.change("n1", Configuration(voters=("n1", "n2")))
+    network.settle()
+    assert network.nodes["n3"].applied == []
+    network.change("n1", Configuration(voters=("n1", "n2"), learners=("n3",)))
+    with pytest.raises(AssertionError, match="under another name"):
+        network.settle()
+
+
 def test_a_witness_votes_but_never_campaigns() -> None:
     core = peer(configuration=Configuration(voters=("n1", "n2", "n3"), witnesses=("n1",)))
     assert core.drain().wake_at is None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from onerack.raft.server import RaftNode
-from onerack.raft.storage import SnapshotWriter
+from onerack.raft.server import RaftNode, archive
+from onerack.raft.storage import SnapshotWriter, verify
 from tests.raft.server.group import CONFIG, Group, Lists, host_of, run, until
 
 
@@ -161,5 +161,54 @@ def test_the_leader_is_lost_while_it_sends_a_snapshot_and_the_next_one_sends_it(
             assert len(group.machines[away].lists) == 200
             await group.start(leader.name)
             await group.agree()
+
+    run(story())
+
+
+def test_a_witness_cuts_its_log_and_votes_and_counts_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "WITNESS_ENTRIES", 20)
+
+    async def story() -> None:
+        async with Group(tmp_path, ("n1", "n2")) as group:
+            witness = await group.join("w", role="witness")
+            for value in range(60):
+                await group.append("n1", "a", value)
+            await until(lambda: witness.status().first_index > 40)
+            leader = (await group.led()).name
+            [other] = {"n1", "n2"} - {leader}
+            await group.stop(other)
+            await group.stop("w")
+            report = verify(str(tmp_path / "w"))
+            assert report.is_right
+            assert [each.mark.configuration.witnesses for each in report.snapshots][-1] == ("w",)
+            await group.start("w", address=group.address_of("w"), joins=True)
+            assert await group.append(leader, "a", 60) == 61, "the witness is the second of three"
+            await group.start(other)
+            assert await group.read(other, "a") == list(range(61))
+            await group.stop(leader)
+            assert await group.surely(other, "a", 61) == 62, "the witness votes for the one that has the log"
+            assert group.machines["w"].lists == {}
+
+    run(story())
+
+
+def test_a_witness_that_was_removed_is_never_taken_for_a_node_that_has_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "WITNESS_ENTRIES", 5)
+
+    async def story() -> None:
+        async with Group(tmp_path, ("n1", "n2")) as group:
+            witness = await group.join("w", role="witness")
+            for value in range(20):
+                await group.append("n1", "a", value)
+            await until(lambda: witness.status().first_index > 5)
+            await (await group.led()).manage("remove", "w")
+            await group.append("n1", "a", 20)
+            await (await group.led()).manage("learner", "w")
+            await group.append("n1", "a", 21)
+            with pytest.raises(AssertionError, match="under another name"):
+                await witness.wait()
+            assert group.machines["w"].lists == {}
 
     run(story())

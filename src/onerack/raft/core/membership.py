@@ -39,6 +39,7 @@ class Memberships:
 
     def __init__(self, index: int, configuration: Configuration, entries: Iterable[Entry]) -> None:
         self._places: list[tuple[int, Configuration]] = []
+        self._once_witnesses: set[NodeId] = set()
         self.reset(index, configuration)
         for entry in entries:
             if entry.index > index:
@@ -67,6 +68,10 @@ class Memberships:
         votes = _votes(node, newest) or _votes(node, before)
         return votes and node not in newest.witnesses and node not in before.witnesses
 
+    def was_witness(self, node: NodeId) -> bool:
+        """Is it, or was it in any configuration that this log has told of? Then payloads are missing here for ever."""
+        return node in self._once_witnesses
+
     def note(self, entry: Entry) -> bool:
         """An entry was appended. True when it changes the configuration."""
         if entry.kind != Kind.CONFIGURATION:
@@ -92,6 +97,7 @@ class Memberships:
     def _note_newest(self) -> None:
         self.index, self.configuration = self._places[-1]
         """The configuration that holds, and where it lies in the log; for the first: at or before there."""
+        self._once_witnesses.update(self.configuration.witnesses)
 
 
 def _votes(node: NodeId, configuration: Configuration) -> bool:

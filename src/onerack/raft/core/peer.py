@@ -110,12 +110,16 @@ class RaftCore(Roles):
 
     def _hand_out(self) -> None:
         state = self._state
-        if state.applied < state.commit and not state.is_witness:
+        if state.applied < state.commit and not state.memberships.was_witness(state.node):
             entries = tuple(state.log.between(state.applied + 1, state.commit))
             for entry in entries:
                 if entry.kind == Kind.COMMANDS and not entry.payload:
                     check(False, f"entry {entry.index} has no payload: this log was a witness's, and must not be used")
             state.tell(Committed(entries))
+        elif state.applied < state.commit and not state.is_witness:
+            # It was removed, and needs no more; or it was added again, and would apply to nothing what comes now.
+            is_back = state.node in state.configuration.members
+            check(not is_back, "this log was a witness's, and must not be used: add an empty node under another name")
         state.applied = state.commit
 
     def _wake_at(self) -> float | None:

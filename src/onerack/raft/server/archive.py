@@ -4,6 +4,10 @@
     SendSnapshot                 -> the newest one, to that peer -> SnapshotSent
     a peer installs one here     -> written beside the others -> SnapshotArrived -> Restore, if the core wants it
 
+A witness has no machines, and so no snapshots: what it puts in their place is the bare mark, the place and term of its
+last committed entry, and who belonged to the group there. That is all that it will ever be asked for: its vote hangs on
+the end of its log, its answers to a leader on what lies behind its commit index, and nobody gets entries from it.
+
 The rules: one is taken at a time, and one is received at a time: a newer one puts an older one off, whose sender may
 have died. One is sent to a peer at a time; the core asks again when it has lost patience, and a transfer that still
 gets on is left to go on. What cannot be taken because the disk is full is tried again when the log has grown again.
@@ -17,7 +21,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from onerack.config import RaftConfig
 from onerack.errors import NotExecuted, OnerackError, ProtocolError
@@ -30,6 +34,9 @@ from onerack.raft.storage import RaftLog
 from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
+
+WITNESS_ENTRIES: Final = 10_000
+"""A witness cuts its log when it has so many committed entries; they are small, for it has no payloads."""
 
 
 class _Transfer:
@@ -66,6 +73,7 @@ class Archive:
         self._config = config
         self._timeout_s = timeout_s
         self._snapshots = Snapshots(storage.snapshots, machines.by_mount)
+        self._bare = Snapshots(storage.snapshots, {})
         self._taking: asyncio.Task[None] | None = None
         self._sending: dict[NodeId, _Transfer] = {}
         self._receiving: asyncio.Task[None] | None = None
@@ -74,6 +82,12 @@ class Archive:
 
     def take_if_due(self) -> None:
         if self._machines.bytes_since_snapshot >= self._config.snapshot_bytes and self._taking is None:
+            self._begin_to_take()
+
+    def cut_if_due(self) -> None:
+        """Of a witness, to which nothing is handed out by which it could see that its log grows."""
+        core = self._core
+        if core.is_witness and core.applied - core.mark.index >= WITNESS_ENTRIES and self._taking is None:
             self._begin_to_take()
 
     async def take(self) -> None:
@@ -93,13 +107,29 @@ class Archive:
 
     async def _take(self) -> None:
         machines, core = self._machines, self._core
+        if core.is_witness:
+            await self._take_bare(core.applied)
+            return
         if machines.applied <= core.mark.index:
             return  # There is nothing new; or a snapshot has just arrived, and is about to be put in place.
         mark = SnapshotMark(machines.applied, machines.applied_term, core.configuration_at(machines.applied))
         await self._snapshots.take(mark)
-        self._step(SnapshotTaken(mark.index, self._kept_entries(mark.index)), NOBODY)
-        await in_thread(self._storage.cut_before, core.first_index)
-        await in_thread(self._storage.snapshots.delete_before, mark.index)
+        await self._cut(mark.index, self._kept_entries(mark.index))
+
+    async def _take_bare(self, index: int) -> None:
+        core, term = self._core, self._core.term_at(index)
+        group = core.configuration_at(max(index, core.mark.index))
+        # Where it was no witness the mark would say so, and the node could be taken for one that has everything.
+        if index <= core.mark.index or term is None or core.node not in group.witnesses:
+            return
+        await self._bare.take(SnapshotMark(index, term, group))
+        await self._cut(index, 0)
+
+    async def _cut(self, index: int, kept: int) -> None:
+        """Requires: a snapshot of this index is durable."""
+        self._step(SnapshotTaken(index, kept), NOBODY)
+        await in_thread(self._storage.cut_before, self._core.first_index)
+        await in_thread(self._storage.snapshots.delete_before, index)
 
     def _kept_entries(self, index: int) -> int:
         """How many entries up to this one are small enough together to be kept for slow followers."""

@@ -242,6 +242,7 @@ class Host:
         self.orders.expire(now)
         if self.intake.expire(now):
             self.drive.turn_soon()
+        self.archive.cut_if_due()
         self.drive.try_disk_again()
         self._step_aside_if_full()
 
