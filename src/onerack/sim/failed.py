@@ -10,3 +10,8 @@ class ScheduleFailed(AssertionError):
         super().__init__(f"seed {seed}: {reason}\n  the whole story: {again}")
         self.seed = seed
         self.reason = reason
+        self._again = again
+
+    def __reduce__(self) -> tuple[type[ScheduleFailed], tuple[int, str, str]]:
+        """It may come from another process."""
+        return type(self), (self.seed, self.reason, self._again)

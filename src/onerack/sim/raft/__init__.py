@@ -14,7 +14,7 @@ planted on purpose (planted/) show that all of it would see one. runs.py is the 
 
 from onerack.sim.failed import ScheduleFailed
 from onerack.sim.raft.planted import PLANTED
-from onerack.sim.raft.runs import Tally, run_many, run_schedule, tell
+from onerack.sim.raft.runs import Tally, hunt_planted, run_many, run_schedule, tell
 from onerack.sim.raft.schedule import Report
 
-__all__ = ["PLANTED", "Report", "ScheduleFailed", "Tally", "run_many", "run_schedule", "tell"]
+__all__ = ["PLANTED", "Report", "ScheduleFailed", "Tally", "hunt_planted", "run_many", "run_schedule", "tell"]

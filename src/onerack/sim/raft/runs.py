@@ -6,15 +6,18 @@ message says how to see the whole of it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 
 from onerack.sim.failed import ScheduleFailed
+from onerack.sim.hunt import Hunt, hunt
 from onerack.sim.raft.judge import Broken
 from onerack.sim.raft.kit import Kit
 from onerack.sim.raft.options import Options, draw
 from onerack.sim.raft.planted import PLANTED
+from onerack.sim.raft.scenarios import SCENARIOS, ScenarioFailed, play
 from onerack.sim.raft.schedule import Report, Schedule
 from onerack.sim.raft.story import Story
 from onerack.sim.seeds import stream
@@ -64,6 +67,21 @@ def run_many(seeds: Iterable[int]) -> Tally:
     for seed in seeds:
         tally.add(run_schedule(seed))
     return tally
+
+
+def hunt_planted(bug: str, seeds: Sequence[int]) -> Hunt:
+    """How long it takes to find it. An honest cluster must pass all that finds a bug."""
+    scenarios = [(name, partial(_play, name, bug)) for name in sorted(SCENARIOS)]
+    return hunt("raft", bug, partial(run_schedule, planted=bug), seeds, scenarios)
+
+
+def _play(name: str, bug: str) -> None:
+    try:
+        play(name, bug)
+    except ScenarioFailed as failed:
+        # That a script cannot go on as it was written says nothing yet.
+        if "the_script_goes_on" not in str(failed):
+            raise
 
 
 def tell(seed: int, planted: str | None = None) -> str:
