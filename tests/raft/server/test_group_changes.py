@@ -184,6 +184,24 @@ def test_a_witness_votes_and_counts_and_keeps_no_commands(tmp_path: Path) -> Non
     run(story())
 
 
+def test_a_witness_answers_members_that_came_after_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Group(tmp_path, ("n1", "n2")) as group:
+            witness = await group.join("w", role="witness")
+            await group.join("n4")
+            await until(lambda: witness.book.address_of("n4") is not None)
+            await group.join("n5")
+            for name in ("n4", "n5"):
+                await surely(group.nodes["n1"], "voter", name)
+            await until(lambda: witness.book.address_of("n5") is not None)
+            await group.surely("n4", "a", 1)
+            for name in ("n1", "n2"):
+                await group.stop(name)
+            assert await group.surely("n4", "a", 2) >= 2, "three of five are left, and one is the witness"
+
+    run(story())
+
+
 def test_a_member_that_moves_is_reached_at_its_new_address(tmp_path: Path) -> None:
     async def story() -> None:
         async with Group(tmp_path) as group:

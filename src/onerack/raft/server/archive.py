@@ -4,9 +4,10 @@
     SendSnapshot                 -> the newest one, to that peer -> SnapshotSent
     a peer installs one here     -> written beside the others -> SnapshotArrived -> Restore, if the core wants it
 
-A witness has no machines, and so no snapshots: what it puts in their place is the bare mark, the place and term of its
-last committed entry, and who belonged to the group there. That is all that it will ever be asked for: its vote hangs on
-the end of its log, its answers to a leader on what lies behind its commit index, and nobody gets entries from it.
+A witness has no state, and so no snapshots: what it puts in their place is the bare mark, the place and term of its
+last committed entry, and who belonged to the group there (with where they are, as it was told). That is all that it
+will ever be asked for: its vote hangs on the end of its log, its answers to a leader on what lies behind its commit
+index, and nobody gets entries from it.
 
 The rules: one is taken at a time, and one is received at a time: a newer one puts an older one off, whose sender may
 have died. One is sent to a peer at a time; the core asks again when it has lost patience, and a transfer that still
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 from onerack.config import RaftConfig
 from onerack.errors import NotExecuted, OnerackError, ProtocolError
+from onerack.raft.commands import MEMBERS
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import NOBODY, SnapshotArrived, SnapshotMark, SnapshotSent, SnapshotTaken
 from onerack.raft.server.machines import Machines
@@ -73,7 +75,8 @@ class Archive:
         self._config = config
         self._timeout_s = timeout_s
         self._snapshots = Snapshots(storage.snapshots, machines.by_mount)
-        self._bare = Snapshots(storage.snapshots, {})
+        known = {mount: machine for mount, machine in machines.by_mount.items() if mount == MEMBERS}
+        self._bare = Snapshots(storage.snapshots, known)
         self._taking: asyncio.Task[None] | None = None
         self._sending: dict[NodeId, _Transfer] = {}
         self._receiving: asyncio.Task[None] | None = None

@@ -20,6 +20,7 @@ from onerack import rpc
 from onerack.errors import Corruption, ProtocolError, UsageError
 from onerack.raft.commands import tags_of
 from onerack.raft.messages import NUMBER_MAX, PeerMessage, SnapshotMark
+from onerack.raft.server.members import Member
 from onerack.raft.server.peers import Forwarded, decode_messages
 from onerack.runtime.seam import NodeId
 
@@ -40,6 +41,8 @@ class House(Protocol):
     async def install(self, sender: NodeId, term: int, mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> None: ...
 
     async def manage_here(self, order: str, node: NodeId) -> None: ...
+
+    def known_members(self) -> list[Member]: ...
 
 
 class Door:
@@ -77,6 +80,9 @@ class Door:
 
     async def manage(self, order: str, node: str) -> None:
         await self._house.manage_here(order, node)
+
+    def book(self) -> list[Member]:
+        return self._house.known_members()
 
     def _require_sender(self, sender: str, to: str) -> None:
         own = self._house.name

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from onerack.config import RaftConfig
 from onerack.errors import NotExecuted, StorageFull
+from onerack.raft.commands import MEMBERS
 from onerack.raft.core import RaftCore
 from onerack.raft.messages import (
     NOBODY,
@@ -40,8 +41,10 @@ from onerack.raft.server.archive import Archive
 from onerack.raft.server.drive import Drive
 from onerack.raft.server.intake import Intake
 from onerack.raft.server.machines import Machines
+from onerack.raft.server.members import Member, Members
 from onerack.raft.server.orders import Orders
 from onerack.raft.server.peers import Forwarded, Peers, RaftPeer
+from onerack.raft.server.whereabouts import Whereabouts
 from onerack.raft.storage import RaftLog
 from onerack.rpc.dice import new_random
 from onerack.runtime.seam import NodeId
@@ -87,6 +90,7 @@ class Host:
         self.archive = Archive(
             core, storage, machines, peers, step=self._step, spawn=self._spawn, config=config, timeout_s=timeout_s
         )
+        self._whereabouts = Whereabouts(core, self._book, peers, self._spawn)
         if recovered.mark.index:
             self.archive.restore(recovered.mark)
         self.intake = Intake(core, peers, self._spawn, timeout_s, self._has_room)
@@ -133,6 +137,7 @@ class Host:
         if self.storage.full is not None and not self._has_room():
             # To a full disk entries are lost, as on a bad network: the leader sends them again.
             messages = [message for message in messages if type(message) is not Append or not message.entries]
+        self._whereabouts.note_sender(sender)
         self.drive.step_all(messages, sender)
 
     def _step(self, message: Any, sender: NodeId) -> None:
@@ -156,6 +161,18 @@ class Host:
         """An order that another node has passed on."""
         self.require_running()
         await self.orders.carry_out_here(order, node)
+
+    def known_members(self) -> list[Member]:
+        """Where they are, with what this node was told at its start of those who have not said so themselves."""
+        names = self.core.configuration.members
+        found = [(name, self._book.get(name), self._book.address_of(name)) for name in sorted(names)]
+        return [known or Member(name, address) for name, known, address in found if address is not None]
+
+    @property
+    def _book(self) -> Members:
+        book = self.machines.by_mount[MEMBERS]
+        assert isinstance(book, Members), "what is mounted there is the book of members"
+        return book
 
     async def _leader_stub(self) -> tuple[NodeId, RaftPeer | None]:
         """None: this node leads, or nobody does."""
@@ -243,6 +260,7 @@ class Host:
         if self.intake.expire(now):
             self.drive.turn_soon()
         self.archive.cut_if_due()
+        self._whereabouts.look(now)
         self.drive.try_disk_again()
         self._step_aside_if_full()
 

@@ -8,7 +8,7 @@ The rule: an address is in the book before its node is in the configuration, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -58,6 +58,10 @@ class Members:
     def address_of(self, name: NodeId) -> str | None:
         member = self._members.get(name)
         return self._first.get(name) if member is None else member.address
+
+    def learn(self, members: Iterable[Member]) -> None:
+        """Of a node that applies nothing: what another one's book says. Else the log would be contradicted."""
+        self._members = {member.name: member for member in members}
 
     def all(self) -> list[Member]:
         return [self._members[name] for name in sorted(self._members)]

@@ -23,6 +23,7 @@ from onerack import rpc
 from onerack.config import RpcConfig
 from onerack.errors import OnerackError, UsageError
 from onerack.raft.messages import PeerMessage, SnapshotMark
+from onerack.raft.server.members import Member
 from onerack.runtime.seam import NodeId
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,10 @@ class RaftPeer(Protocol):
     @rpc.at_most_once
     async def manage(self, order: str, node: str) -> None:
         """For the leader: see `RaftNode.manage`."""
+
+    @rpc.readonly
+    async def book(self) -> list[Member]:
+        """Where this node takes the members to be: for a witness, to which no log tells it."""
 
 
 class Peer:
