@@ -85,13 +85,23 @@ class SimClient:
         assert self._request is None, f"{self.name} does one thing at a time"
         self._number += 1
         self._request = Request(self.name, self._session, self._number, 1, kind, key, argument)
-        self._recorded = self.around.history.begin(self._session, key, kind, argument, self.around.world.now_ns)
+        self._note_begun(self._request)
         anywhere = kind == "read" and self._chance.random() < self.around.options.follower_reads
         if to:
             self._target = to
         elif anywhere or not self._target:
             self._target = self._chance.choice(self.around.servers())
         self._send()
+
+    def _note_begun(self, request: Request) -> None:
+        self._recorded = self.around.history.begin(
+            request.session, request.key, request.kind, request.argument, self.around.world.now_ns
+        )
+
+    def _note_ended(self, request: Request, result: Any) -> None:
+        self.around.history.end(self._recorded, result, self.around.world.now_ns)
+        if request.kind == "read":
+            self._seen[request.key] = result
 
     # ------------------------------------------------------------------------------------------------ attempts
 
@@ -136,9 +146,7 @@ class SimClient:
             return
         if reply.status == "done":
             self._request = None
-            self.around.history.end(self._recorded, reply.result, self.around.world.now_ns)
-            if request.kind == "read":
-                self._seen[request.key] = reply.result
+            self._note_ended(request, reply.result)
             self._pause()
         elif reply.attempt == request.attempt:
             # Not done by this attempt; an earlier one may still be, so the operation stays the same.

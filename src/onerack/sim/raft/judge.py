@@ -196,7 +196,7 @@ class Judge:
     def check_replicas(self, configuration: Configuration) -> None:
         """All members that have the payloads are in the same state."""
         members = [name for name in configuration.members if name not in configuration.witnesses]
-        images = {name: self._nodes[name].machine.snapshot() for name in members}
+        images = {name: self._nodes[name].machine.image() for name in members}
         first = members[0]
         for name in members[1:]:
             require(images[name] == images[first], "replicas_are_equal", f"{first} and {name} differ")

@@ -53,10 +53,13 @@ def encode_command(command: Command) -> bytes:
 
 
 class Machine:
-    def __init__(self, snapshot: bytes | None = None) -> None:
-        image = Image({}, {}) if snapshot is None else _DECODE_IMAGE(snapshot)
-        self.values = image.values
-        self.sessions = image.sessions
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sessions: dict[str, tuple[int, Any]] = {}
+
+    def restore(self, snapshot: bytes) -> None:
+        image = _DECODE_IMAGE(snapshot)
+        self.values, self.sessions = image.values, image.sessions
 
     def apply(self, payload: bytes) -> Any:
         """The answer to the command."""
@@ -84,9 +87,13 @@ class Machine:
         self.values[key] = value
         return True
 
-    def read(self, key: str) -> Any:
+    def read(self, key: str, argument: Any = None) -> Any:
         return tuple(self.values.get(key, ())) if key.startswith("l") else self.values.get(key)
 
     def snapshot(self) -> bytes:
         """The same bytes for the same state, in whichever order it came about."""
         return encode_image(Image(dict(sorted(self.values.items())), dict(sorted(self.sessions.items()))))
+
+    def image(self) -> Any:
+        """What must be equal where all is equal."""
+        return self.snapshot()

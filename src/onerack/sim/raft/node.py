@@ -37,7 +37,7 @@ from onerack.runtime.seam import Envelope, Output, Tick
 from onerack.sim.raft.clock import NEVER, Clock
 from onerack.sim.raft.disk import Storage, SyncFailed
 from onerack.sim.raft.kit import Boot, Kit
-from onerack.sim.raft.machine import Command, Machine, encode_command
+from onerack.sim.raft.machine import Command, encode_command
 from onerack.sim.raft.options import Options
 from onerack.sim.raft.requests import Reply, Request, SnapshotDone, SnapshotPiece
 from onerack.sim.raft.streams import Arrivals, Departures
@@ -76,7 +76,7 @@ class SimNode:
         """Which one this is; 0: it has never lived."""
         self.alive = False
         self.core: RaftCore
-        self.machine: Machine = around.kit.machine()
+        self.machine = around.kit.machine()
         self.applied = self.applied_term = 0
         self.applied_configuration = Configuration()
         """As of the last applied entry; a snapshot of the machine is a snapshot of this, too."""
@@ -120,6 +120,7 @@ class SimNode:
         self.alive = True
         self._reset()
         recovered = self.storage.recover()
+        self.machine = self.around.kit.machine()
         self._load_snapshot(recovered.mark)
         boot = Boot(self.name, self.life, recovered, self.around.options.config, self.clock.now)
         self.core = self.around.kit.boot(boot)
@@ -329,13 +330,11 @@ class SimNode:
             self._answer(number, *(("done", result) if term == entry.term else ("refused", "lost")))
 
     def _load_snapshot(self, mark: SnapshotMark) -> None:
-        found = self.storage.newest_snapshot()
-        content = None
         if mark.index:
+            found = self.storage.newest_snapshot()
             assert found is not None, f"snapshot {mark} is wanted, and there is none"
             assert found[0] == mark, f"snapshot {mark} is wanted, {found[0]} is the newest"
-            content = found[1]
-        self.machine = self.around.kit.machine(content)
+            self.machine.restore(found[1])
         self.applied, self.applied_term = mark.index, mark.term
         self.applied_configuration = mark.configuration
         for index in [index for index in self._placed if index <= mark.index]:
@@ -399,7 +398,7 @@ class SimNode:
         for number in ready:
             request = self._asked.get(number)
             if request is not None:
-                self._answer(number, "done", self.machine.read(request.key))
+                self._answer(number, "done", self.machine.read(request.key, request.argument))
 
     def _answer(self, number: int, status: str, result: Any = None, leader: str = "") -> None:
         request = self._asked.pop(number, None)

@@ -68,6 +68,8 @@ class Report(msgspec.Struct, frozen=True):
 class Schedule:
     """One run; what nodes and clients find around them. `watches`: False leaves all to judge and checkers."""
 
+    node_class = SimNode
+
     def __init__(
         self,
         seed: int,
@@ -102,7 +104,7 @@ class Schedule:
             self._make_node(f"n{number + 1}")
         for number in range(self.options.clients):
             name = f"c{number + 1}"
-            self.clients[name] = SimClient(self, name, stream(seed, name))
+            self.clients[name] = self._make_client(name)
         self.judge = Judge(self.nodes)
         self.watch = Watch() if watches else None
         self.fate = Fate(self, stream(seed, "fate"))
@@ -113,7 +115,10 @@ class Schedule:
         storage = self.kit.make_storage(name, stream(self.seed, f"disk/{name}"), first, self.options)
         spread = self.options.clock_spread
         rate = stream(self.seed, f"clock/{name}").uniform(1.0 - spread, 1.0 + spread)
-        self.nodes[name] = SimNode(self, name, storage, Clock(self.world, rate))
+        self.nodes[name] = self.node_class(self, name, storage, Clock(self.world, rate))
+
+    def _make_client(self, name: str) -> SimClient:
+        return SimClient(self, name, stream(self.seed, name))
 
     # ------------------------------------------------------------------------------------------------ the run
 
@@ -123,8 +128,11 @@ class Schedule:
         self.world.after(HEAL_S, self.heal)
         self.live_until(lambda: self.healed)
         self._live_until_all_ended()
-        unknown = check_history(self.history.operations())
-        return self._report(unknown)
+        return self._report(self._check_clients())
+
+    def _check_clients(self) -> int:
+        """What they saw could be; gives the number of keys that were too hard to decide."""
+        return check_history(self.history.operations())
 
     def begin(self) -> None:
         for name in self.first.members:
@@ -166,13 +174,16 @@ class Schedule:
         self.live_until(self._all_ended)
         # The last word: every client reads every key once more.
         for client in list(self.clients.values())[:2]:
-            for key in keys_of(self.options):
-                client.begin("read", key)
-                self.live_until(lambda client=client: not client.is_busy)
+            self._read_all(client)
         self.live_until(self._all_equal)
         leader = self._leader()
         assert leader is not None
         self.judge.check_replicas(leader.configuration)
+
+    def _read_all(self, client: SimClient) -> None:
+        for key in keys_of(self.options):
+            client.begin("read", key)
+            self.live_until(lambda: not client.is_busy)
 
     def _leader(self) -> SimNode | None:
         """The one of the highest term."""
