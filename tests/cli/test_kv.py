@@ -270,6 +270,11 @@ def test_members_come_are_promoted_lead_and_go(
         say = sayer(capfd, "kv")
         say("put", "a", "1")
         second = free_address()
+        alone = say("member", "add", f"w={second}", "--role", "witness")
+        assert (alone.code, "start it first" in alone.err) == (2, True)
+        late = say("member", "add", f"late={second}", "--role", "voter", "--wait", "0.3")
+        assert (late.code, "member promote late" in late.err) == (1, True)
+        assert say("member", "remove", "late").code == 0  # it has stopped nobody
         assert say("member", "add", f"n2={second}").out == f"n2 at {second} is a learner\n"
         assert say("member", "add", f"n2={second}").code == 2
         early = say("member", "promote", "n2")

@@ -10,6 +10,7 @@ Source: Ongaro's dissertation 2014, chapter 4.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -36,6 +37,7 @@ Examples:
 ADD_EXAMPLES = """\b
 Examples:
   onerack kv member add n4=10.0.0.4:7001
+  onerack kv member add n4=10.0.0.4:7001 --role voter --wait 300
   onerack kv member add n4=10.0.0.4:7001 --role witness
 """
 REMOVE_EXAMPLES = """\b
@@ -59,6 +61,7 @@ Examples:
 app = options.group("member", "Who belongs to the group; changed while it serves.")
 
 _PAUSE_S: Final = 0.2
+_ANSWERS_S: Final = 2.0
 _FOR_A_WHILE: Final = frozenset({"pending", "not_ready", "not_caught_up", "transferring", "no_leader", "not_leader"})
 """Causes for which the group refuses now what it will take later."""
 
@@ -189,11 +192,16 @@ async def add(
     role: Annotated[
         str, typer.Option("--role", metavar="ROLE", help="learner (promote it later), voter, or witness.")
     ] = "learner",
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="With --role voter: wait so long until it caught up.")
+    ] = 60.0,
     as_json: options.AsJson = False,
 ) -> None:
     """Announce a new node. Then start it: `onerack kv serve --join`.
 
-    As a learner it copies the store and has no vote; `member promote` makes it a voter once it has caught up.
+    As a learner it copies the store and has no vote; `member promote` makes it a voter once it has caught up. With
+    --role voter this command does both, and waits in between: start the node meanwhile. A witness votes and has no
+    data. A group of one takes a witness only when that runs already, for from then on it can do nothing without it.
     """
     if role not in ("learner", "voter", "witness"):
         raise UsageError(f"--role {role!r}: expected learner, voter or witness")
@@ -201,8 +209,40 @@ async def add(
     name, address = _new_node(node, members)
     if any(member.name == name for member in members):
         raise UsageError(f"{name} is a member already")
-    await store.add_member(name, address, role)
+    if role == "witness" and sum(member.role != "learner" for member in members) == 1:
+        await _require_started(name, address, members)
+    await store.add_member(name, address, "learner" if role == "voter" else role)
+    if role == "voter":
+        print(f"onerack: {name} is a learner; waiting until it runs and has caught up", file=sys.stderr, flush=True)
+        await _promote_new(store, name, wait)
     _say({"name": name, "address": address, "role": role}, f"{name} at {address} is a {role}", as_json=as_json)
+
+
+async def _promote_new(store: KvClient, name: str, wait_s: float) -> None:
+    try:
+        await _manage_patiently(store, "voter", name, wait_s)
+    except NotExecuted as error:
+        words = f"{name} is a learner, and no voter yet ({error}); start it, then `onerack kv member promote {name}`"
+        raise NotExecuted(words, cause=error.cause) from error
+
+
+async def _require_started(name: str, address: str, members: list[MemberStatus]) -> None:
+    """Of two voters both are needed: one that is not there would stop the other."""
+    import asyncio
+
+    from onerack.rpc.transports.address import Address
+
+    where = Address.parse(address)
+    try:
+        async with asyncio.timeout(_ANSWERS_S):
+            _, writer = await asyncio.open_connection(where.host, where.port)
+    except (OSError, TimeoutError):
+        known = ",".join(f"{member.name}={member.address.partition('://')[2]}" for member in members)
+        raise UsageError(
+            f"{name} at {address} does not answer, and a group of two can do nothing while one is away: start it "
+            f"first, with `onerack kv serve --name {name} --peers {known},{name}={where.host}:{where.port} --join ...`"
+        ) from None
+    writer.close()
 
 
 def _new_node(text: str, members: list[MemberStatus]) -> tuple[str, str]:

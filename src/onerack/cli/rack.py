@@ -95,7 +95,7 @@ def status(directory: Directory = Path(DIRECTORY), as_json: AsJson = False) -> i
 
     record, nodes = rack.status(directory)
     _show(record, nodes, as_json=as_json)
-    return None if all(node.state in ("leader", "follower", "learner") for node in nodes) else FAILED
+    return None if all(node.state in rack.SERVING for node in nodes) else FAILED
 
 
 def _show(record: ClusterRecord, nodes: list[NodeState], *, as_json: bool) -> None:

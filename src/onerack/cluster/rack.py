@@ -33,6 +33,7 @@ from onerack.errors import NotExecuted, OnerackError, UsageError
 from onerack.kv import client as kv
 
 CONTROL: Final = "control"
+SERVING: Final = ("leader", "follower", "learner", "witness")
 GRACE_S: Final = 10.0
 _READY_S: Final = 30.0
 _PAUSE_S: Final = 0.05
@@ -49,7 +50,7 @@ class NodeState(msgspec.Struct, frozen=True):
     role: str
     pid: int
     state: str
-    """leader, follower, learner, candidate: it serves, and is that; silent: its process lives; down: it does not."""
+    """One of SERVING; candidate: it knows of no leader; silent: its process lives; down: it does not."""
     endpoints: NodeEndpoints
     term: int = 0
     revision: int = 0
@@ -183,7 +184,7 @@ def _until_ready(directory: Path, record: ClusterRecord) -> None:
         for name, node in list(waiting.items()):
             if not is_alive(_process(node)):
                 raise _not_started(directory, name)
-            if _look_at(node).state in ("leader", "follower", "learner"):
+            if _look_at(node).state in SERVING:
                 del waiting[name]
         if time.monotonic() > give_up_at:
             raise NotExecuted(

@@ -194,6 +194,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
     name: str
     role: str
+    """leader, follower, learner, witness, precandidate or candidate."""
     leader: str
     """Empty: nobody leads, as far as it knows."""
     leader_address: str

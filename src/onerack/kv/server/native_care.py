@@ -21,9 +21,18 @@ from onerack.kv.messages import LIBRARY
 from onerack.kv.server.identity import member_id, url_of
 from onerack.kv.server.native_calls import NativeCalls, check
 from onerack.raft import Member
+from onerack.raft.server.node import Status
 
 _ALARMS: Final = ("none", "nospace", "corrupt")
 """By etcd's numbers."""
+
+
+def _role(status: Status) -> str:
+    """Of those who follow it is also said what they are for."""
+    if status.role != "follower":
+        return status.role
+    group = status.configuration
+    return "witness" if status.name in group.witnesses else "learner" if status.name in group.learners else "follower"
 
 
 class NativeCare(NativeCalls):
@@ -35,7 +44,7 @@ class NativeCare(NativeCalls):
         node, store = self.node, self.machine.store
         now = node.status()
         return NodeStatus(
-            name=node.name, role=now.role, leader=now.leader,
+            name=node.name, role=_role(now), leader=now.leader,
             leader_address=node.book.address_of(now.leader) or "", cluster=node.cluster, term=now.term,
             commit=now.commit, applied=now.applied, revision=store.revision, compacted=store.compacted,
             size_bytes=store.size_bytes, storage_full=node.storage_full is not None, version=onerack.__version__,
