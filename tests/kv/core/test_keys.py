@@ -153,6 +153,10 @@ def test_an_order_by_a_target(alphabet: Client, target: str, order: str, expecte
     assert b"".join(found) == expected
 
 
+def test_an_order_that_is_none_of_the_three_is_no_order(alphabet: Client) -> None:
+    assert alphabet.keys(b"a", b"\0", sort_target=RangeRequest.MOD, sort_order=3) == [b"a", b"b", b"c", b"d"]
+
+
 def test_with_an_order_or_a_filter_the_limit_comes_last(alphabet: Client) -> None:
     order = {"sort_target": RangeRequest.MOD, "sort_order": RangeRequest.DESCEND}
     assert alphabet.keys(b"a", b"\0", limit=1, **order) == [b"b"]

@@ -53,5 +53,8 @@ def test_kinds_of_permission(kind: int, reads: bool, writes: bool) -> None:
     assert (rights.may_read(b"b", None), rights.may_write(b"b", EVERYTHING)) == (reads, writes)
 
 
-def test_an_empty_key_with_an_end_of_zero_is_everything() -> None:
-    assert Rights([(b"", b"\0", READ)]).may_read(b"\0", EVERYTHING)
+def test_everything_is_granted_from_the_smallest_key_on_and_without_a_key_nothing() -> None:
+    assert Rights([(b"\0", b"\0", READ)]).may_read(b"\0", EVERYTHING)
+    for end in (b"\0", b"\xff", b""):
+        assert not Rights([(b"", end, READ_WRITE)]).may_read(b"\0", None)
+        assert not Rights([(b"", end, READ_WRITE)]).may_write(b"a", None)

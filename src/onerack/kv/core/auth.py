@@ -7,7 +7,7 @@ away, and every node decides alike.
 The rules:
 - nothing is asked while authentication is off; to turn it on needs a user `root` that has the role `root`;
 - passwords come hashed (`passwords`); a token is drawn by the server, and here only remembered;
-- a changed user loses his tokens.
+- who is deleted, or gets another password, loses his tokens; roles may change under a token.
 
 Source: the auth API of etcd v3; field by field its behaviour, but that a transaction inside a transaction, an asked-for
 previous value and the keys of a lease are looked at, too.
@@ -16,6 +16,7 @@ previous value and the keys of a lease are looked at, too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -56,7 +57,7 @@ class User(msgspec.Struct, eq=False):
 class Role(msgspec.Struct, eq=False):
     name: str
     grants: list[Grant] = []
-    """Sorted by key; no two for the same range."""
+    """Sorted by key, those of one key in the order in which they were granted; no two for the same range."""
 
 
 class AuthState(msgspec.Struct):
@@ -250,15 +251,17 @@ class Auth:
         for user in self.state.users.values():
             if name in user.roles:
                 user.roles = [kept for kept in user.roles if kept != name]
-                self._log_out_user(user.name)
         self._changed()
 
     def grant_permission(self, name: str, grant: Grant) -> None:
         """Replaces what the role had for the same range."""
         role = self.role(name)
         key, end, _ = grant
-        others = [kept for kept in role.grants if kept[:2] != (key, end)]
-        role.grants = sorted([*others, grant])
+        places = [place for place, kept in enumerate(role.grants) if kept[:2] == (key, end)]
+        if places:
+            role.grants = [grant if place in places else kept for place, kept in enumerate(role.grants)]
+        else:
+            role.grants = sorted([*role.grants, grant], key=itemgetter(0))
         self._changed()
 
     def revoke_permission(self, name: str, key: bytes, end: bytes) -> None:

@@ -116,6 +116,10 @@ class KvMachine:
         """The header of a response, as its field 1, encoded: any response is this and its other fields."""
         return self._header.at(self.store.revision if revision is None else revision)
 
+    def header_without_revision(self) -> bytes:
+        """That of a response about members."""
+        return self._header.without_revision
+
     @property
     def revision(self) -> int:
         return self.store.revision
@@ -172,7 +176,7 @@ class KvMachine:
         return self.header() + response
 
     def _tell(self, revision: int, changes: Changes) -> None:
-        for hook in self.on_events:
+        for hook in tuple(self.on_events):  # A hook may take itself out.
             hook(revision, changes)
 
     # ------------------------------------------------------------------------------------------------ reads

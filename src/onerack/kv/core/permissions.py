@@ -4,7 +4,8 @@ The idea: a role gives ranges, a user has roles, so what a user may is a union o
 list of disjoint ranges, in which one bisection tells whether a whole asked-for range lies inside one of them: a range
 that is covered by two neighbours together is covered.
 
-The rule: what is not granted is refused. A range that touches one key outside is refused whole.
+The rules: what is not granted is refused. A range that touches one key outside is refused whole. A grant without a key
+grants nothing, although `range_end` could make it everything: so it is in etcd, and to give less is safe.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Rights:
     """What one user may."""
 
     def __init__(self, grants: Iterable[Grant]) -> None:
-        grants = list(grants)
+        grants = [grant for grant in grants if grant[0]]
         self._read = Cover((key, end_of(end)) for key, end, kind in grants if kind != WRITE)
         self._write = Cover((key, end_of(end)) for key, end, kind in grants if kind != READ)
 

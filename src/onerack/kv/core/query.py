@@ -69,8 +69,8 @@ def find(store: Store, request: Any, revision: int) -> Found:
 
 def _ordered(versions: list[Version], request: Any) -> list[Version]:
     order, target = request.sort_order, request.sort_target
-    if order == _NO_ORDER and target == 0:
-        return versions
+    if (order == _NO_ORDER and target == 0) or not _NO_ORDER <= order <= _DESCENDING:
+        return versions  # An order of which nobody knows is none, although a target is named.
     by = _BY_TARGET[target] if 0 <= target < len(_BY_TARGET) else _BY_TARGET[0]
     return sorted(versions, key=by, reverse=order == _DESCENDING)
 

@@ -128,6 +128,11 @@ class Header:
             self._revision = revision
         return self._encoded
 
+    @property
+    def without_revision(self) -> bytes:
+        """Of what has nothing to do with the store."""
+        return b"\x0a%c%b%b" % (self._fixed - 1, self._before, self._after)
+
 
 def inner_header(revision: int) -> bytes:
     """The header of an operation inside a transaction: only the revision."""

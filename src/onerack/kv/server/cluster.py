@@ -99,7 +99,11 @@ class ClusterService:
                 await self._node.catch_up()
         except DecodeError:
             raise Refused(MALFORMED) from None
-        return self._desk.response("MemberListResponse", members=self._members())
+        return self._response("MemberListResponse", members=self._members())
+
+    def _response(self, name: str, **fields: Any) -> bytes:
+        """Its header has no revision, as with etcd: members are none of the store's."""
+        return self._desk.machine.header_without_revision() + bytes(LIBRARY[name](**fields).SerializeToString())
 
     def _names(self) -> tuple[str, ...]:
         return tuple(self._node.status().configuration.members)
@@ -153,13 +157,13 @@ class ClusterService:
             self._promote_soon(name)
         member = self._member(name)
         member.isLearner = request.isLearner
-        return self._desk.response("MemberAddResponse", member=member, members=self._members())
+        return self._response("MemberAddResponse", member=member, members=self._members())
 
     async def _remove(self, request: Any) -> bytes:
         name = self._name_of(request.ID)
         await self._manage("remove", name)
         await self._node.execute(MEMBERS, msgspec.msgpack.encode(Erase(name)))
-        return self._desk.response("MemberRemoveResponse", members=self._members())
+        return self._response("MemberRemoveResponse", members=self._members())
 
     async def _update(self, request: Any) -> bytes:
         name = self._name_of(request.ID)
@@ -167,14 +171,14 @@ class ClusterService:
         known = self._node.book.get(name) or Member(name, address)
         written = msgspec.structs.replace(known, address=address)
         await self._node.execute(MEMBERS, msgspec.msgpack.encode(Write(written)))
-        return self._desk.response("MemberUpdateResponse", members=self._members())
+        return self._response("MemberUpdateResponse", members=self._members())
 
     async def _promote(self, request: Any) -> bytes:
         name = self._name_of(request.ID)
         if name not in self._node.status().configuration.learners:
             raise Refused(MEMBER_NOT_LEARNER)
         await self._manage("voter", name)
-        return self._desk.response("MemberPromoteResponse", members=self._members())
+        return self._response("MemberPromoteResponse", members=self._members())
 
     async def _manage(self, order: str, name: str) -> None:
         """Raises: Refused, CallError."""
