@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +78,8 @@ def test_what_a_rack_was_is_not_changed_by_up(directory: Path) -> None:
         rack.up(directory, control=5)
     with pytest.raises(UsageError, match="--base-port 8000"):
         rack.up(directory, control=3, base_port=8000)
+    with pytest.raises(UsageError, match="--cluster other"):
+        rack.up(directory, cluster="other")
 
 
 def test_a_pid_of_a_former_life_is_nobody_s(directory: Path) -> None:
@@ -100,6 +104,35 @@ def test_a_rack_that_cannot_start_says_why_and_leaves_nobody(directory: Path) ->
     assert str(port) in str(caught.value)
     assert time.monotonic() - began < 60
     assert read_record(directory) is None
+    assert sorted(path.name for path in directory.iterdir()) == ["lock", "logs", "run"]  # no data of half a rack
+    assert list((directory / "run").iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for directory in (file, file / "deeper"):
+        with pytest.raises(UsageError, match=r"--dir .*is no directory"):
+            rack.up(directory, control=1)
+    (tmp_path / "run").touch()
+    with pytest.raises(UsageError, match="run is no directory"):
+        rack.up(tmp_path, control=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_that_is_told_to_end_leaves_neither_processes_nor_data(directory: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "onerack.cli", "up", "--control", "3", "--dir", str(directory)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while (record := read_record(directory)) is None:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    if read_record(directory) is not None:
+        pytest.skip("it was ready before it was told")
+    assert (process.returncode, errors) == (130, "onerack: interrupted\n")
+    assert not any(is_alive(Process(node.pid, node.started)) for node in record.nodes)
+    assert sorted(path.name for path in directory.iterdir()) == ["lock", "logs", "run"]
 
 
 def test_where_there_is_no_rack_nothing_can_be_said(tmp_path: Path) -> None:

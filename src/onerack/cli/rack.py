@@ -44,8 +44,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 def up(
     control: Annotated[
-        int, typer.Option("--control", metavar="N", min=1, max=9, help="Nodes that keep the state: 1, 3 or 5.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            "--control",
+            metavar="N",
+            min=1,
+            max=9,
+            help="Nodes that keep the state: 1, 3 or 5. Default: as many as there are already, or 3.",
+        ),
+    ] = None,
     directory: Directory = Path(DIRECTORY),
     base_port: Annotated[
         int | None,
@@ -62,11 +69,14 @@ def up(
     starts again with its data, its ports, and the limits that it had; those that are given now replace all of them.
     """
     from onerack.cluster import rack
+    from onerack.cluster.processes import ended_like_ctrl_c
 
-    if base_port is not None and not 1 <= base_port <= 65536 - 3 * control:
-        raise UsageError(f"--base-port {base_port}: expected a number from 1 to {65536 - 3 * control}")
+    last = 65536 - 3 * (control or 3)
+    if base_port is not None and not 1 <= base_port <= last:
+        raise UsageError(f"--base-port {base_port}: expected a number from 1 to {last}")
     limits.configs()
-    record = rack.up(directory, control=control, base_port=base_port, cluster=cluster, options=limits.words)
+    with ended_like_ctrl_c():
+        record = rack.up(directory, control=control, base_port=base_port, cluster=cluster, options=limits.words)
     _, nodes = rack.status(directory)
     _show(record, nodes, as_json=as_json)
 

@@ -12,12 +12,14 @@ import contextlib
 import functools
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 _LOOK_S: Final = 0.02
+_ENDINGS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STAT_STATE, _STAT_START = 0, 19
 """Fields of /proc/PID/stat behind the name of the command."""
 
@@ -27,6 +29,34 @@ class Process(NamedTuple):
 
     pid: int
     started: str
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Whoever tells this process to end waits until the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """In this block SIGTERM and SIGHUP do what SIGINT does. Requires: the main thread, or nothing happens."""
+
+    def end(number: int, frame: object) -> None:
+        signal.raise_signal(signal.SIGINT)  # An event loop that runs has its own way with it.
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_detached(command: list[str], log: Path, environment: dict[str, str]) -> Process:
@@ -39,7 +69,8 @@ def start_detached(command: list[str], log: Path, environment: dict[str, str]) -
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
         ]
-        pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
+        # Signals that are held back here are none of its business.
+        pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True, setsigmask=())
     finally:
         os.close(nothing)
         os.close(output)

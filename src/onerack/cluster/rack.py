@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 import sys
 import time
@@ -27,15 +28,17 @@ from typing import Final
 
 import msgspec
 
-from onerack.cluster.processes import Process, is_alive, start_detached, stop
-from onerack.cluster.record import ClusterRecord, NodeEndpoints, NodeRecord, read_record, write_record
-from onerack.errors import NotExecuted, OnerackError, UsageError
+from onerack.cluster.processes import Process, is_alive, start_detached, stop, uninterrupted
+from onerack.cluster.record import FILE, ClusterRecord, NodeEndpoints, NodeRecord, read_record, write_record
+from onerack.errors import NotExecuted, OnerackError, UsageError, storing
 from onerack.kv import client as kv
 
 CONTROL: Final = "control"
 SERVING: Final = ("leader", "follower", "learner", "witness")
 GRACE_S: Final = 10.0
 _READY_S: Final = 30.0
+_FAILED_GRACE_S: Final = 1.0
+_CONTROL: Final = 3
 _PAUSE_S: Final = 0.05
 _TRIES: Final = 5
 """With other ports, if somebody was faster to take those that were free."""
@@ -68,43 +71,65 @@ class NotStarted(NotExecuted):
 
 
 def up(
-    directory: Path, *, control: int, base_port: int | None = None, cluster: str = "", options: Sequence[str] = ()
+    directory: Path,
+    *,
+    control: int | None = None,
+    base_port: int | None = None,
+    cluster: str = "",
+    options: Sequence[str] = (),
 ) -> ClusterRecord:
     """Starts a rack, and returns when it can be written to. Known nodes start again as they were.
 
-    `options`: more words for `onerack kv serve`; without any, those of the last time.
+    `control`: how many nodes; without it as many as there are, or three. `options`: more words for `onerack kv serve`;
+    without any, those of the last time.
 
-    Raises: UsageError: one runs already, or it has another size. NotExecuted: it did not start, with the reason.
+    Raises: UsageError: one runs already, or it has another size; the directory cannot be used. NotExecuted: it did not
+    start, with the reason. StorageFull.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    with _usable(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory):
         known = read_record(directory)
-        _check_startable(directory, known, control, base_port)
         if known is not None:
-            return _start(directory, msgspec.structs.replace(known, options=tuple(options) or known.options))
+            _check_startable(directory, known, control, base_port, cluster)
+            return _start(directory, msgspec.structs.replace(known, options=tuple(options) or known.options), known)
         for tries in range(_TRIES):
-            fresh = _new_record(control, base_port, cluster or "onerack", tuple(options))
+            fresh = _new_record(control or _CONTROL, base_port, cluster or "onerack", tuple(options))
             try:
-                return _start(directory, fresh)
+                return _start(directory, fresh, None)
             except NotStarted as error:
                 if not error.taken or base_port is not None or tries == _TRIES - 1:
                     raise
         raise AssertionError("the last try returns, or raises")
 
 
-def _check_startable(directory: Path, known: ClusterRecord | None, control: int, base_port: int | None) -> None:
-    if known is None:
-        return
+@contextlib.contextmanager
+def _usable(directory: Path) -> Iterator[None]:
+    """Raises: UsageError: what is made there cannot be made, but for a disk that is full (StorageFull)."""
+    try:
+        with storing(str(directory)):
+            yield
+    except OSError as error:
+        where = error.filename or str(directory)
+        reason = "is no directory" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise UsageError(f"--dir {directory}: {where} {reason or error}") from None
+
+
+def _check_startable(
+    directory: Path, known: ClusterRecord, control: int | None, base_port: int | None, cluster: str
+) -> None:
     running = [node.name for node in known.nodes if is_alive(_process(node))]
     if running:
         raise UsageError(f"{directory}: a rack runs there already ({', '.join(running)}); stop it with `onerack down`")
-    if control != len(known.nodes):
+    if control is not None and control != len(known.nodes):
         raise UsageError(
-            f"--control {control}: the rack in {directory} has {len(known.nodes)} nodes; to change that, use "
+            f"--control {control}: the rack in {directory} has {len(known.nodes)} of them; to change that, use "
             "`onerack kv member add` and `remove`, or choose another --dir"
         )
     if base_port is not None and known.nodes != _with_ports(known.nodes, base_port):
         raise UsageError(f"--base-port {base_port}: the rack in {directory} keeps its ports; choose another --dir")
+    if cluster and cluster != known.cluster:
+        raise UsageError(f"--cluster {cluster}: the rack in {directory} is called {known.cluster}, and keeps its name")
 
 
 def _new_record(control: int, base_port: int | None, cluster: str, options: tuple[str, ...] = ()) -> ClusterRecord:
@@ -139,20 +164,39 @@ def _free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _start(directory: Path, record: ClusterRecord) -> ClusterRecord:
-    for each in ("logs", "run"):
-        (directory / each).mkdir(exist_ok=True)
+def _start(directory: Path, record: ClusterRecord, known: ClusterRecord | None) -> ClusterRecord:
+    """`known`: what was there before; nothing: what has been made is taken away again when it does not start."""
+    with _usable(directory):
+        for each in ("logs", "run"):
+            (directory / each).mkdir(exist_ok=True)
+    made = [node.name for node in record.nodes if not (directory / node.name).exists()]
     started: list[NodeRecord] = []
     try:
         for node in record.nodes:
-            started.append(_start_node(directory, record, node))  # noqa: PERF401 - what has started before a failure
+            with uninterrupted():  # Who was started is known, whenever this command is told to end.
+                started.append(_start_node(directory, record, node))
         running = msgspec.structs.replace(record, nodes=tuple(started))
-        _until_ready(directory, running)
         write_record(directory, running)
+        _until_ready(directory, running)
     except BaseException:
-        stop(map(_process, started), grace_s=1.0)
+        with uninterrupted():
+            stop(map(_process, started), grace_s=_FAILED_GRACE_S)
+            _take_back(directory, record, known, made)
         raise
     return running
+
+
+def _take_back(directory: Path, record: ClusterRecord, known: ClusterRecord | None, made: Sequence[str]) -> None:
+    """The logs stay: they say why."""
+    for node in record.nodes:
+        (directory / "run" / f"{node.name}.pid").unlink(missing_ok=True)
+    if known is not None:
+        with contextlib.suppress(OnerackError):
+            write_record(directory, known)
+        return
+    (directory / FILE).unlink(missing_ok=True)
+    for name in made:
+        shutil.rmtree(directory / name, ignore_errors=True)
 
 
 def _start_node(directory: Path, record: ClusterRecord, node: NodeRecord) -> NodeRecord:
@@ -163,8 +207,10 @@ def _start_node(directory: Path, record: ClusterRecord, node: NodeRecord) -> Nod
         "--listen-http", _host_port(node.endpoints.http), "--json", *record.options,
     ]  # fmt: skip
     log = directory / "logs" / f"{node.name}.log"
-    process = start_detached(command, log, dict(os.environ))
-    (directory / "run" / f"{node.name}.pid").write_text(f"{process.pid} {process.started}\n")
+    with _usable(directory):
+        process = start_detached(command, log, dict(os.environ))
+    with contextlib.suppress(OSError):  # For people; commands read the record.
+        (directory / "run" / f"{node.name}.pid").write_text(f"{process.pid} {process.started}\n")
     return msgspec.structs.replace(node, pid=process.pid, started=process.started)
 
 
@@ -198,9 +244,20 @@ def _not_started(directory: Path, name: str) -> NotStarted:
     log = directory / "logs" / f"{name}.log"
     with contextlib.suppress(OSError):
         last = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        words = "\n".join(last)
+        words = "\n".join(map(_said, last))
         return NotStarted(f"{name} did not start; the end of {log}:\n{words}", taken="in use" in words)
     return NotStarted(f"{name} did not start, and has said nothing", taken=False)
+
+
+def _said(line: str) -> str:
+    """A node says as an object why it ends."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeEncodeError):
+        return msgspec.json.decode(line, type=_Ended).error
+    return line
+
+
+class _Ended(msgspec.Struct):
+    error: str
 
 
 # ------------------------------------------------------------------------------------------------ status
@@ -264,7 +321,9 @@ def down(directory: Path, *, grace_s: float = GRACE_S) -> tuple[list[str], list[
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """Raises: UsageError: another command is at work there."""
-    with (directory / "lock").open("w") as lock:
+    with _usable(directory):
+        opened = (directory / "lock").open("w")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
