@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import Any
 
@@ -106,7 +106,11 @@ class ServedMethod:
     def reply_later(self, execution: Execution, future: asyncio.Future[Any]) -> Reply:
         """What became of a future that `run` has given. Requires: it is done."""
         try:
-            return self._reply(future.result(), execution)
+            returned = future.result()
+            if self._is_simple and not execution.request.json:
+                with suppress(Exception):
+                    return Reply(0, to_msgpack(returned))
+            return self._reply(returned, execution)
         except asyncio.CancelledError:
             return fault_reply(Status.ABORTED, "cancelled", "the handler's future was cancelled")
         except Exception as error:

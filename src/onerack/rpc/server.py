@@ -109,8 +109,9 @@ class Server:
         self.epoch = chance.getrandbits(62) + 1
         self.core = ServerCore(self._served.facts, config, chance, durable=durable is not None)
         self._alarm = Alarm(self._loop, self._tick)
-        self.is_guarded = policy is not None or any(facts.streaming for facts in self._served.facts)
-        """Whether some requests need more than the core."""
+        plain = (number for number, facts in enumerate(self._served.facts) if not facts.streaming)
+        self.free = frozenset(plain if policy is None else ())
+        """The methods whose requests need nothing but the core."""
 
     def _add(self, protocol: Callable[..., Any], implementation: Any) -> None:
         interface = interface_of(cast(type, protocol))
@@ -282,7 +283,7 @@ class Server:
         return True
 
     def request(self, request: Request, attachment: Any, link: Link, now: float) -> None:
-        """A request from a link that has been welcomed, to a server that is guarded."""
+        """A request from a link that has been welcomed, for a method that is not `free`, or that there is not."""
         if 0 <= request.method < len(self._served.facts):
             served = self._served[request.method]
             if self.policy is not None and (refusal := self.policy.refusal(served.facts.name, link.peer)):

@@ -40,7 +40,7 @@ class House(Protocol):
     cluster: str
     stopping: bool
     refused: int
-    is_guarded: bool
+    free: frozenset[int]
     interfaces: dict[str, Interface]
     streams: dict[tuple[str, int], tuple[Reader[Any] | None, Writer | None]]
     core: ServerCore
@@ -76,14 +76,14 @@ class Visitor:
         now = self._loop.time()
         # `step` would look up what we know: which handler a Request goes to.
         on_request, name = server.core.on_request, link.name
-        is_free = self._welcomed and not server.is_guarded
+        free = server.free
         is_turn_due = False
         try:
             for message, attachment in arrivals:
                 if type(message) is Request and self._welcomed:
                     if message.call == UNANSWERED and server.hear(message, attachment, link):
                         continue
-                    if is_free:
+                    if message.method in free:
                         on_request(message, name, now, attachment)
                     else:
                         server.request(message, attachment, link, now)

@@ -60,7 +60,7 @@ class Watch:
                 await self._woken.wait()
             elif self.next > self._machine.store.revision:
                 self._following = True
-                self._watches.interest.add(self, self.key, self.end_of_range)
+                self._watches.follow(self)
             else:
                 self._gather_from_log()
                 if not self._gathered:
@@ -78,7 +78,7 @@ class Watch:
         """It follows no more: what comes now is for it to take from the log."""
         if self._following:
             self._following = False
-            self._watches.interest.remove(self, self.key, self.end_of_range)
+            self._watches.follow_no_more(self)
             self.next = max(self.next, self._watches.revision + 1)
             self._woken.set()
 
@@ -140,11 +140,10 @@ class Watches:
     def __init__(self, machine: KvMachine) -> None:
         self.machine = machine
         self.interest: Interest[Watch] = Interest()
-        """Those who follow."""
+        """Those who follow. While there are none, the machine need not say what changes."""
         self.all: dict[Watch, None] = {}
         self.revision = machine.store.revision
-        """Up to here, those who follow have been handed everything."""
-        machine.on_events.append(self._on_events)
+        """Up to here, those who follow have been handed everything, if there are any."""
         machine.on_restore.append(self._on_restore)
 
     def begin(
@@ -156,16 +155,26 @@ class Watches:
         self.all[watch] = None
         return watch
 
+    def follow(self, watch: Watch) -> None:
+        if not self.interest:
+            self.revision = self.machine.store.revision
+            self.machine.on_events.append(self._on_events)
+        self.interest.add(watch, watch.key, watch.end_of_range)
+
+    def follow_no_more(self, watch: Watch) -> None:
+        self.interest.remove(watch, watch.key, watch.end_of_range)
+        if not self.interest:
+            self.machine.on_events.remove(self._on_events)
+
     def _on_events(self, revision: int, versions: list[Version]) -> None:
         self.revision = revision
-        if self.interest:
-            full: dict[Watch, None] = {}
-            for version in versions:
-                for watch in self.interest.of(version.key):
-                    if not watch.hand_over(version):
-                        full[watch] = None
-            for watch in full:
-                watch.leave()
+        full: dict[Watch, None] = {}
+        for version in versions:
+            for watch in self.interest.of(version.key):
+                if not watch.hand_over(version):
+                    full[watch] = None
+        for watch in full:
+            watch.leave()
 
     def _on_restore(self) -> None:
         """The store has become another one: what was gathered is still true, and the rest is in its log."""

@@ -101,6 +101,8 @@ class RaftNode:
         self.name = name
         self.cluster = cluster
         self.config = config or RaftConfig()
+        self.command_bytes_max = self.config.entry_bytes_max // 2
+        """A longer command is refused."""
         self.book = Members(members)
         self._directory = directory
         self._disk = disk
@@ -267,7 +269,7 @@ class RaftNode:
         if command_bytes > self.command_bytes_max:
             words = f"a command of {command_bytes} bytes; at most {self.command_bytes_max} are taken"
             return NotExecuted(words, cause="too_large")
-        if self.is_witness:
+        if self._host.core.is_witness:
             return NotExecuted("a witness applies nothing, so it could not answer: ask another node", cause="invalid")
         if self._host.intake.proposals.gathered_bytes > self.config.uncommitted_bytes_max:
             return Overloaded("too many commands wait for the leader", retry_after_s=LOOK_S)
@@ -343,7 +345,7 @@ class RaftNode:
     @property
     def is_witness(self) -> bool:
         """It votes and applies nothing: nobody can be answered here."""
-        return self._host is not None and self._host.drive.core.is_witness
+        return self._host is not None and self._host.core.is_witness
 
     @property
     def leader(self) -> NodeId:
@@ -359,11 +361,6 @@ class RaftNode:
     @property
     def term(self) -> int:
         return 0 if self._host is None else self._host.core.term
-
-    @property
-    def command_bytes_max(self) -> int:
-        """A longer command is refused."""
-        return self.config.entry_bytes_max // 2
 
     @property
     def storage_full(self) -> StorageFull | None:
