@@ -322,6 +322,7 @@ def test_a_token_is_remembered_until_its_user_changes_or_it_is_given_back(client
 
 
 def test_permissions_of_one_key_stand_in_the_order_in_which_they_were_granted(client: Client) -> None:
+    client.user = "root"
     client.command(Kind.ROLE_ADD, name="wide")
     for key, end, kind in ((b"b", b"z", 0), (b"a", b"", 0), (b"b", b"c", 1), (b"b", b"z", 2)):
         client.command(Kind.ROLE_GRANT_PERMISSION, name="wide", perm=Permission(key=key, range_end=end, permType=kind))

@@ -23,6 +23,8 @@ _ADDRESS: Final = re.compile(r"127\.0\.0\.1:\d+")
 _WITHOUT_REVISION: Final = ("WatchResponse",)
 """Where etcd's header has none when `compact_revision` is told."""
 _VOID_TOKEN: Final = "16 etcdserver: invalid auth token"
+_WRONG_PASSWORD: Final = "3 etcdserver: authentication failed, invalid user ID or password"
+_NO_PASSWORD: Final = "2 auth: authentication failed, password was given for no password user"
 _OWN: Final = {
     "StatusResponse": ("version", "dbSize", "dbSizeInUse", "leader", "raftIndex", "raftTerm", "raftAppliedIndex"),
     "AlarmResponse": ("header",),  # etcd forgets it.
@@ -172,6 +174,8 @@ def _is_alike(ours: str, theirs: str) -> bool:
     """Both have refused it. Of two reasons etcd has seen the other one first; or it has lost the code of its error."""
     if ours == _VOID_TOKEN and theirs.startswith("3 "):
         return True
+    if theirs == _NO_PASSWORD:
+        return ours == _WRONG_PASSWORD  # We do not tell strangers who has no password.
     return theirs.startswith("2 ") and ours[:1].isdigit() and ours.rpartition(": ")[2] == theirs.rpartition(": ")[2]
 
 

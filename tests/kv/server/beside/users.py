@@ -88,7 +88,8 @@ class UserRequests:
         """With or without a password."""
         random = self._random
         options = random.choice(({}, {}, {"options": LIBRARY["UserAddOptions"](no_password=random.random() < 0.6)}))
-        return {"name": random.choice(USERS), "password": random.choice(PASSWORDS), **options}
+        name = random.choice(USERS)
+        return {"name": name, "password": random.choice(PASSWORDS), **(options if name != "root" else {})}
 
     def _grant(self) -> dict[str, Any]:
         """Never without a permission: of that every node of etcd 3.4 dies."""
