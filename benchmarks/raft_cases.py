@@ -108,23 +108,30 @@ def _etcd_client(setting: Setting, library: str, op: str, callers: int) -> Conte
 
 
 def pysyncobj(setting: Setting) -> list[Case]:
+    """A machine of one's own, and its users inside the leader: so PySyncObj is used, and so it is fastest."""
     interpreter = setting.python_etcd3
     missing = "" if has(interpreter, "pysyncobj") else "no Python that has pysyncobj was named"
     program = str(ROOT / "benchmarks" / "raft_peers" / "pysyncobj_node.py")
-    words = ("--callers", "256", "--seconds", str(setting.seconds), "--directory", "{output}-nodes")
-    peer = Contender("PySyncObj, synced", (interpreter or sys.executable, program, *words), missing=missing)
-    return [
-        Case(
-            "pysyncobj",
-            "puts by 256 callers: ours by our client from another process, PySyncObj's inside its leader",
+
+    def case(callers: int) -> Case:
+        words = ("--callers", str(callers), "--seconds", str(setting.seconds))
+        command = (interpreter or sys.executable, program, *words, "--directory", "{output}-nodes")
+        return Case(
+            f"pysyncobj-{callers}",
+            f"puts by {callers} callers inside the leader of three processes: our `Replica`, or PySyncObj made durable",
             (),
-            (setting.peer(OURS, "onerack_native", "put", "--callers", 256, "--seconds", setting.seconds), peer),
+            (
+                setting.peer(OURS, "onerack_replica", *words),
+                setting.peer("our store, by a client", "onerack_native", "put", *words),
+                Contender("PySyncObj, synced", command, missing=missing),
+            ),
             (Bar("at least 20x", 20.0, ("PySyncObj",), "ops_per_s", at_least=True),),
             nothing,
             headline="ops_per_s",
             memory_sampled=False,
         )
-    ]
+
+    return [case(callers) for callers in (256, 1000)]
 
 
 def failover(setting: Setting) -> list[Case]:
