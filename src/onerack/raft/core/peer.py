@@ -130,7 +130,7 @@ class RaftCore(Roles):
     # ----------------------------------------------------------------------------------------------- elections
 
     def on_request_vote(self, message: RequestVote, sender: NodeId, now: float) -> None:
-        if self._election.ignores(message):
+        if self._election.ignores(message) or (message.transfer and self._is_stranger(sender)):
             return
         if message.term > self.term and not message.pre:
             self._become_follower(message.term, NOBODY)
@@ -139,7 +139,8 @@ class RaftCore(Roles):
     def on_vote(self, message: Vote, sender: NodeId, now: float) -> None:
         is_promise = message.pre and message.granted
         if message.term > self.term and not is_promise:
-            self._become_follower(message.term, NOBODY)
+            if not self._is_stranger(sender):
+                self._become_follower(message.term, NOBODY)
             return
         self._follow_verdict(self._election.count(message, sender))
 
@@ -153,8 +154,8 @@ class RaftCore(Roles):
         if message.term < self._state.term:
             self._state.send(sender, Appended(self._state.term, message.prev_index, False))
             return
-        self._hear_leader(message.term, sender)
-        self._following.append(message, sender)
+        if self._hear_leader(message.term, sender):
+            self._following.append(message, sender)
 
     def on_appended(self, message: Appended, sender: NodeId, now: float) -> None:
         if not self._is_current(message, sender) or self._state.role != "leader":
@@ -167,8 +168,8 @@ class RaftCore(Roles):
         if message.term < self._state.term:
             self._state.send(sender, HeartbeatReply(self._state.term))
             return
-        self._hear_leader(message.term, sender)
-        self._following.heartbeat(message, sender)
+        if self._hear_leader(message.term, sender):
+            self._following.heartbeat(message, sender)
 
     def on_heartbeat_reply(self, message: HeartbeatReply, sender: NodeId, now: float) -> None:
         if not self._is_current(message, sender) or self._state.role != "leader":

@@ -45,19 +45,39 @@ class Roles(PeerView):
     def _is_current(self, message: Any, sender: NodeId) -> bool:
         """Of this term? A newer one is entered first. Not for what only a leader says, which names the leader too."""
         if message.term > self._state.term:
+            if self._is_stranger(sender):
+                return False
             self._become_follower(message.term, NOBODY)
         return bool(message.term == self._state.term)
 
-    def _hear_leader(self, term: int, leader: NodeId) -> None:
-        """A leader of this or a newer term has spoken. Requires: `term` is not older."""
+    def _is_stranger(self, sender: NodeId) -> bool:
+        """Somebody of whom this node knows nothing, while it knows who leads, has no say about terms and leaders.
+
+        It may be of a group to come, whose configuration is not here yet: then it is heard as soon as nobody leads.
+        """
+        return self._election.leader_is_near and not self._knows(sender)
+
+    def _knows(self, node: NodeId) -> bool:
+        return node in self._state.memberships.taking_part(self._state.commit)
+
+    def _hear_leader(self, term: int, leader: NodeId) -> bool:
+        """A leader of this or a newer term has spoken. False: a stranger, to whom nobody listens.
+
+        Requires: `term` is not older.
+        """
         state = self._state
         if term > state.term or state.role != "follower" or state.leader != leader:
+            if self._is_stranger(leader):
+                state.event("ignores_stranger", term=term, stranger=leader)
+                return False
             is_newer = term > state.term
+            is_first = state.leader in (NOBODY, leader) or not self._knows(state.leader)
             check(state.role != "leader" or is_newer, f"{leader} and {state.node} both lead term {term}")
-            check(state.leader in (NOBODY, leader) or is_newer, f"{leader} and {state.leader} lead term {term}")
+            check(is_first or is_newer, f"{leader} and {state.leader} lead term {term}")
             self._become_follower(term, leader)
         state.heard_at = state.now
         self._election.rearm()
+        return True
 
     def _become_follower(self, term: int, leader: NodeId) -> None:
         state = self._state
