@@ -5,6 +5,7 @@ The rule: every call has a deadline, and whatever goes wrong with it is a Runtim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +16,11 @@ from onerack.kv.messages import (
     PutResponse,
     RangeRequest,
     RangeResponse,
+    RequestOp,
     StatusRequest,
     StatusResponse,
+    TxnRequest,
+    TxnResponse,
 )
 
 TIMEOUT_S = 5.0
@@ -55,6 +59,11 @@ class Api:
 
     def put(self, key: bytes, value: bytes, timeout_s: float = TIMEOUT_S) -> None:
         self.call("/etcdserverpb.KV/Put", PutRequest(key=key, value=value), PutResponse, timeout_s)
+
+    def put_all(self, pairs: Sequence[tuple[bytes, bytes]], timeout_s: float = TIMEOUT_S) -> None:
+        """As one revision. Requires: not more than a transaction takes, 128."""
+        request = TxnRequest(success=[RequestOp(request_put=PutRequest(key=key, value=value)) for key, value in pairs])
+        self.call("/etcdserverpb.KV/Txn", request, TxnResponse, timeout_s)
 
     def count(self) -> int:
         """Keys in the store."""

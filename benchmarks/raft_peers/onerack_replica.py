@@ -47,10 +47,8 @@ class Store:
 async def serve(own: str, members: dict[str, str], directory: Path, callers: int, seconds: float) -> None:
     async with Replica(Store(), own, directory / own, members=members) as replica:
         node = replica.node
-        while not node.leader:
-            await asyncio.sleep(0.02)
+        await replica.read(lambda _store: None)
         if node.is_leader:
-            await node.execute(USER, bytes(KEY_BYTES + VALUE_BYTES))
             print(json.dumps(await load(node, callers, seconds)), flush=True)
         else:
             print("follows", flush=True)
