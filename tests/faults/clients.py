@@ -149,7 +149,7 @@ class Clients:
                     self.nodes.check_alive()
                     await asyncio.sleep(0.01)
         except TimeoutError:
-            raise AssertionError(f"waited in vain for {what}") from None
+            raise AssertionError(f"waited in vain for {what}; {await self.nodes.described()}") from None
 
     async def served(self, count: int = 30) -> float:
         """Returns when writes that begin now are taken, and then `count` more: how long the first of them took."""

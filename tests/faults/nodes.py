@@ -126,6 +126,11 @@ class Nodes:
         finally:
             await client.close()
 
+    async def described(self) -> str:
+        """How all of them see themselves, for whoever has to find out why something did not come."""
+        found = await asyncio.gather(*map(self.status, self.running))
+        return "\n".join(f"{name}: {status}" for name, status in zip(self.running, found, strict=True))
+
     async def led(self, besides: Sequence[str] = ()) -> str:
         """Who leads in the highest term, when somebody does; not one of `besides`, who cannot know yet."""
         async with asyncio.timeout(PATIENCE_S):
