@@ -283,6 +283,7 @@ def test_members_come_are_promoted_lead_and_go(
         assert say("member", "promote", "n2", "--wait", "30", "--json").json == {"name": "n2", "role": "voter"}
         assert say("get", "a", "--endpoint", second).out == "1\n"
         assert say("member", "move-leader", "n2").out == "n2 leads\n"
+        assert say("member", "move-leader", "n2").out == "n2 leads\n"
         listed = say("member", "list", "--json").json["members"]
         assert [(each["name"], each["role"], each["leads"]) for each in listed] == [
             ("n1", "voter", False), ("n2", "voter", True),

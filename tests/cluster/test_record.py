@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from onerack.cluster.record import FILE, ClusterRecord, NodeEndpoints, NodeRecord, read_record, write_record
-from onerack.errors import InputError
+from onerack.errors import InputError, StorageFull
 
 WHERE = NodeEndpoints("tcp://h:1", "tcp://h:2", "http://h:3")
 RECORD = ClusterRecord("c", (NodeRecord("n1", "control", WHERE, 7, "x"),))
@@ -27,3 +28,17 @@ def test_a_file_that_describes_no_rack_is_named(tmp_path: Path, content: bytes) 
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(InputError, match=FILE):
         read_record(tmp_path)
+
+
+def test_on_a_full_disk_the_old_record_stays_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(tmp_path, RECORD)
+
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageFull, match=FILE):
+        write_record(tmp_path, ClusterRecord("other", ()))
+    assert read_record(tmp_path) == RECORD
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]

@@ -103,7 +103,12 @@ def status(
         ]
         print(json.dumps({"nodes": nodes}))
     else:
-        print_table([_STATUS_HEADINGS, *(_status_row(address, each) for address, each in found)])
+        rows = [_status_row(address, each) for address, each in found if not isinstance(each, str)]
+        if rows:
+            print_table([_STATUS_HEADINGS, *rows])
+        for address, each in found:
+            if isinstance(each, str):
+                print(f"{address}  no answer: {each}")
     return FAILED if any(isinstance(each, str) for _, each in found) else None
 
 
@@ -121,11 +126,9 @@ _STATUS_HEADINGS: Final = (
 )
 
 
-def _status_row(address: str, found: NodeStatus | str) -> tuple[str, ...]:
+def _status_row(address: str, found: NodeStatus) -> tuple[str, ...]:
     from onerack.mapreduce.sizes import format_size
 
-    if isinstance(found, str):
-        return (address, "", f"no answer: {found}", *[""] * (len(_STATUS_HEADINGS) - 3))
     return (
         address, found.name, found.role, found.leader or "none", str(found.term), str(found.applied),
         str(found.revision), format_size(found.size_bytes), _alarms(found), found.version,
@@ -293,7 +296,11 @@ async def replace(
 async def move_leader(store: KvClient, name: Name, as_json: options.AsJson = False) -> None:
     """Hand the leadership to another node, without a pause that anybody would notice."""
     await _require_member(store, name)
-    await store.manage("transfer", name)
+    (member,) = [each for each in await store.members() if each.name == name]
+    if member.role != "voter":
+        raise UsageError(f"{name} is a {member.role}, which cannot lead")
+    if not member.leads:
+        await store.manage("transfer", name)
     _say({"leader": name}, f"{name} leads", as_json=as_json)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
-from onerack.errors import ApplicationError, UsageError
+from onerack.errors import ApplicationError, CallError, UsageError
 
 if TYPE_CHECKING:
     from onerack.kv.client import KeyValue, KvClient
@@ -94,6 +94,7 @@ def reach_options(
     """The options that each command gets; never called."""
 
 
+_EXPLAINED_S: Final = 1.0
 _REACH: Final = tuple(inspect.signature(reach_options).parameters)
 
 
@@ -112,6 +113,8 @@ def with_store(command: Callable[..., Awaitable[int | None]]) -> Callable[..., i
                     return await command(store, **given)
                 except ApplicationError as error:
                     raise _who_asks(error) if not reach["user"] else error from None
+                except CallError as error:
+                    raise await _explained(error, store) from None
 
         return asyncio.run(procedure())
 
@@ -126,6 +129,23 @@ def with_store(command: Callable[..., Awaitable[int | None]]) -> Callable[..., i
     )
     run.__annotations__ = {each.name: hints[each.name] for each in parameters}
     return run
+
+
+async def _explained(error: CallError, store: KvClient) -> CallError:
+    """Nothing came of it in time: the usual reason is that nobody leads, and the node that was asked knows that."""
+    import asyncio
+
+    if error.cause not in ("deadline", "timeout", "no_leader", "not_leader"):
+        return error
+    try:
+        async with asyncio.timeout(_EXPLAINED_S):
+            status = await store.status()
+    except (CallError, TimeoutError):
+        return error
+    if status.leader:
+        return error
+    words = f"{error}; {status.name} knows of no leader: is a majority of the nodes there? (`onerack kv status`)"
+    return type(error)(words, cause=error.cause)
 
 
 def _who_asks(error: ApplicationError) -> ApplicationError:

@@ -30,7 +30,7 @@ import msgspec
 
 from onerack.cluster.processes import Process, is_alive, start_detached, stop, uninterrupted
 from onerack.cluster.record import FILE, ClusterRecord, NodeEndpoints, NodeRecord, read_record, write_record
-from onerack.errors import NotExecuted, OnerackError, UsageError, storing
+from onerack.errors import NotExecuted, OnerackError, StorageFull, UsageError, storing
 from onerack.kv import client as kv
 
 CONTROL: Final = "control"
@@ -283,8 +283,7 @@ def _look_at(node: NodeRecord) -> NodeState:
         found = asyncio.run(_asked(node.endpoints.rpc))
     except (OnerackError, OSError):
         return NodeState(node.name, node.role, node.pid, "silent", node.endpoints)
-    has_leader = bool(found.leader)
-    state = found.role if has_leader or found.role != "follower" else "candidate"
+    state = found.role if found.leader else "candidate"
     return NodeState(node.name, node.role, node.pid, state, node.endpoints, found.term, found.revision)
 
 
@@ -314,7 +313,8 @@ def down(directory: Path, *, grace_s: float = GRACE_S) -> tuple[list[str], list[
         for node in record.nodes:
             (directory / "run" / f"{node.name}.pid").unlink(missing_ok=True)
         stopped = [msgspec.structs.replace(node, pid=0, started="") for node in record.nodes]
-        write_record(directory, msgspec.structs.replace(record, nodes=tuple(stopped)))
+        with contextlib.suppress(StorageFull):  # The old one does as well: it names processes that are no more.
+            write_record(directory, msgspec.structs.replace(record, nodes=tuple(stopped)))
     return list(running.values()), [running[process] for process in killed]
 
 

@@ -74,6 +74,10 @@ def write_record(directory: str | os.PathLike[str], record: ClusterRecord) -> No
     """Raises: StorageFull."""
     path = Path(directory, FILE)
     unfinished = path.with_suffix(".tmp")
-    with storing(str(path)):
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-        unfinished.replace(path)
+    try:
+        with storing(str(path)):
+            unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+            unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
