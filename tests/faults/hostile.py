@@ -322,7 +322,10 @@ async def damaged_requests(nodes: Nodes, name: str, seed: int) -> int:
 
 
 async def strangers(nodes: Nodes, name: str, seed: int) -> int:
-    """Nodes of nobody's group, and namesakes of this one. (Who says that he is another member is believed without TLS.)"""
+    """Nodes of nobody's group, and namesakes of this one.
+
+    Without TLS, who says that he is another member is believed; so nobody does.
+    """
     chance = Random(seed)
     sent = 0
     how: dict[str, Any] = {"insecure": True, "connect_timeout": 5.0, "deadline": 10.0}
