@@ -44,7 +44,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 async def _bounded(story: Coroutine[Any, Any, None]) -> None:
     """Nodes of a story that has failed are closed, or their sockets would be held against the tests that follow."""
     try:
-        await asyncio.wait_for(story, 60)
+        await asyncio.wait_for(story, 100)
     finally:
         for group in [*_groups]:
             await group.__aexit__()
@@ -137,7 +137,7 @@ class Group:
         self.machines[name] = Lists()
         chosen: dict[str, Any] = {
             "members": self.addresses, "machines": {USER: self.machines[name]}, "config": self.config,
-            "request_timeout_s": 10.0, **self.settings, **settings,
+            "request_timeout_s": PATIENCE_S, **self.settings, **settings,
         }  # fmt: skip
         return RaftNode(name, self.directory / name, **chosen)
 
