@@ -32,6 +32,7 @@ from onerack.kv.client.link import Link
 from onerack.kv.client.lock import Lock
 from onerack.kv.client.ranges import Key, as_bytes, span
 from onerack.kv.client.signed import Badge
+from onerack.kv.client.together import Together
 from onerack.kv.client.users import Auth
 from onerack.kv.client.values import (
     AlarmStatus,
@@ -62,6 +63,7 @@ class KvClient:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._together = Together(link)
         self.auth = Auth(self._call)
         """Users and roles."""
 
@@ -83,7 +85,9 @@ class KvClient:
             previous, keep_value, keep_lease,
         )  # fmt: skip
         try:
-            return await self._link.stub.put(*asked)  # type: ignore[arg-type]  # as_bytes, written out
+            if not (lease or previous or keep_value or keep_lease):
+                return await self._together.put(asked[0], asked[1])  # type: ignore[arg-type]  # as_bytes, written out
+            return await self._link.stub.put(*asked)  # type: ignore[arg-type]  # as above
         except CallError as error:
             written: Written = await self._link.again(error, "put", *asked)
             return written

@@ -19,6 +19,7 @@ from typing import Protocol
 from onerack import rpc
 from onerack.kv.client.values import (
     AlarmStatus,
+    AllWritten,
     AuthStatus,
     Deleted,
     Done,
@@ -110,6 +111,9 @@ class Kv(Users, Protocol):
         keep_lease: bool = False,
     ) -> Written:
         """Gives a key a value; done when a majority has it on its disks."""
+
+    async def put_all(self, pairs: list[tuple[bytes, bytes]]) -> AllWritten:
+        """Keys and values of puts that are made at the same time; each is done for itself, in this order."""
 
     @rpc.readonly
     async def get(self, key: bytes, serializable: bool = False) -> Found:

@@ -116,6 +116,24 @@ class Written(msgspec.Struct, frozen=True, tag=True):
     previous: KeyValue | None = None
 
 
+class Failed(msgspec.Struct, frozen=True, array_like=True):
+    """What a call would have raised, had it been made alone."""
+
+    type: str
+    """KvRefused, NotExecuted or Unknown."""
+    cause: str
+    message: str
+
+
+class AllWritten(msgspec.Struct, frozen=True, array_like=True):
+    """Of several puts that were asked for together."""
+
+    revisions: list[int]
+    """Of each, in their order; 0: it has failed."""
+    failed: dict[int, Failed] = {}
+    """By place."""
+
+
 class Found(msgspec.Struct, frozen=True, tag=True):
     """Of a Get."""
 

@@ -16,25 +16,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from onerack.errors import CallError
 from onerack.kv.client.failures import KvRefused
-from onerack.kv.client.values import Deleted, Done, Events, Found, Get, Granted, Remaining, Txn, Written
-from onerack.kv.core import KvMachine, errors, query, wire
-from onerack.kv.core.commands import MOUNT, Kind
+from onerack.kv.client.values import Deleted, Done, Events, Found, Get, Granted, Remaining, Txn
+from onerack.kv.core import KvMachine, errors, query
+from onerack.kv.core.commands import Kind
 from onerack.kv.core.errors import Refused
 from onerack.kv.core.store import end_of
-from onerack.kv.core.version import VERSION_BYTES, Version
+from onerack.kv.core.version import Version
 from onerack.kv.messages import LIBRARY
-from onerack.kv.server.native_calls import NOBODY, Answer, check, checked, error_of, refused
+from onerack.kv.server.native_calls import NOBODY, Answer, check, checked, refused
 from onerack.kv.server.native_care import NativeCare
-from onerack.kv.server.native_txn import done_of, kvs_of, previous_of, txn_request
+from onerack.kv.server.native_puts import NativePuts
+from onerack.kv.server.native_txn import done_of, kvs_of, txn_request
 from onerack.kv.server.native_users import NativeUsers
 from onerack.kv.server.native_watch import Watches
-
-_PUT: Final = b"\x01\x00\x0a"
-"""The command of a put by nobody, up to the length of its key."""
 
 
 class LeaseClock(Protocol):
@@ -47,7 +45,7 @@ class LeaseClock(Protocol):
         """Seconds. Raises: CallError."""
 
 
-class NativeKv(NativeUsers, NativeCare):
+class NativeKv(NativePuts, NativeUsers, NativeCare):
     """Implements `onerack.kv.client.interface.Kv`."""
 
     def __init__(
@@ -62,53 +60,6 @@ class NativeKv(NativeUsers, NativeCare):
         self._watches = Watches(machine)
 
     # ------------------------------------------------------------------------------------------------ keys
-
-    def put(
-        self,
-        key: bytes,
-        value: bytes,
-        lease: int = 0,
-        previous: bool = False,
-        keep_value: bool = False,
-        keep_lease: bool = False,
-    ) -> Answer:
-        if lease or previous or keep_value or keep_lease or not key:
-            request = LIBRARY["PutRequest"](
-                key=key, value=value, lease=lease, prev_kv=previous, ignore_value=keep_value, ignore_lease=keep_lease
-            )
-            return self.command(Kind.PUT, request.SerializeToString(), self._written)
-        machine, length_of = self.machine, wire.length_of
-        head = self._put_by(self.user()) if machine.auth.state.enabled else _PUT
-        future: Answer = self._loop.create_future()
-        if value:
-            command = b"".join((head, length_of(len(key)), key, b"\x12", length_of(len(value)), value))
-        else:
-            command = b"".join((head, length_of(len(key)), key))
-        config, size, node = machine.config, len(command), self.node
-        is_tight = (
-            machine.store.size_bytes + size + VERSION_BYTES >= config.quota_bytes or node.storage_full is not None
-        )
-        if is_tight or size > config.request_bytes_max:
-            return self.command(Kind.PUT, command[len(head) - 1 :], self._written)
-        node.propose(MOUNT, command, partial(self._plainly_written, future), eager=True)
-        return future
-
-    @staticmethod
-    def _put_by(user: str) -> bytes:
-        name = user.encode()
-        return b"\x01%c%b\x0a" % (len(name), name)
-
-    def _plainly_written(self, future: Answer, result: Any) -> None:
-        if future.done():  # The server is being closed.
-            return
-        if type(result) is bytes:
-            future.set_result(Written(self.machine.store.revision))
-        else:
-            future.set_exception(error_of(result))
-
-    def _written(self, result: bytes) -> Written:
-        response = LIBRARY["PutResponse"].FromString(result)
-        return Written(response.header.revision, previous_of(response))
 
     def get(self, key: bytes, serializable: bool = False) -> Answer | Found:
         user = self.user() if self.machine.auth.state.enabled else NOBODY

@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from typing import Any, Final, Self
@@ -258,6 +258,19 @@ class RaftNode:
             return
         host.intake.proposals.add(mount, command, done, asyncio.get_running_loop().time())
         if eager and host.intake.proposals.is_batch:
+            host.drive.turn_now()
+        else:
+            host.drive.turn_soon()
+
+    def propose_all(self, mount: int, commands: Sequence[bytes], done: Sequence[Done]) -> None:
+        """Several that came together, each with its own outcome; eager, see `propose`."""
+        refusal, host = self.refusal(max(map(len, commands), default=0)), self._host
+        if refusal is not None or host is None:
+            for command, each in zip(commands, done, strict=True):
+                self.propose(mount, command, each)
+            return
+        host.intake.proposals.add_all(mount, commands, done, asyncio.get_running_loop().time())
+        if host.intake.proposals.is_batch:
             host.drive.turn_now()
         else:
             host.drive.turn_soon()

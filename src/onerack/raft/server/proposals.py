@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -62,6 +62,25 @@ class Proposals:
         self.gathered_bytes += len(command)
         self._gathered_tags.append(tag)
         self.waiting[tag] = done
+        self._note_deadline(tag, now)
+
+    def add_all(self, mount: int, bodies: Sequence[bytes], done: Sequence[Done], now: float) -> None:
+        """Several more."""
+        if not bodies:
+            return
+        life, count, tags, waiting = self._life, self._count, self._gathered_tags, self.waiting
+        first = len(self.gathered)
+        for body, each in zip(bodies, done, strict=True):
+            count += 1
+            tag = life | count & _COUNTER_MASK
+            self.gathered.append(pack_command(mount, tag, body))
+            tags.append(tag)
+            waiting[tag] = each
+        self._count = count
+        self.gathered_bytes += sum(map(len, self.gathered[first:]))
+        self._note_deadline(tags[-1], now)
+
+    def _note_deadline(self, tag: int, now: float) -> None:
         overdue = self._overdue
         if overdue and now < overdue[-1].began_at + _GRAIN_S:
             overdue[-1].overdue_at, overdue[-1].last_tag = now + self._timeout_s, tag
