@@ -28,6 +28,12 @@ Examples:
   onerack sim raft --planted votes_are_not_written
   onerack sim raft --planted all
 """
+KV_EXAMPLES = """\b
+Examples:
+  onerack sim kv --seeds 1000
+  onerack sim kv --seed 17 --trace | less
+  onerack sim kv --planted all
+"""
 SEEDS_DEFAULT = 100
 HUNTED_DEFAULT = 4000
 
@@ -86,6 +92,24 @@ def raft(
     printed), 2 usage; of `--planted all`: 0 every bug was found, 1 some were not.
     """
     return _simulate("raft", seeds, first, seed, jobs, trace, planted, as_json)
+
+
+@app.command(name="kv", epilog=KV_EXAMPLES)
+def kv(
+    seeds: _Seeds = None,
+    first: _First = 0,
+    seed: _Seed = None,
+    jobs: _Jobs = None,
+    trace: _Trace = False,
+    planted: _Planted = None,
+    as_json: _Json = False,
+) -> int:
+    """Run the key-value store on such clusters: puts, transactions, leases, compactions and watches, all checked.
+
+    What clients and watchers were told is held against a model that is told the same log, and single keys against a
+    checker of linearizability. Options and exit codes are those of `onerack sim raft`.
+    """
+    return _simulate("kv", seeds, first, seed, jobs, trace, planted, as_json)
 
 
 def _simulate(

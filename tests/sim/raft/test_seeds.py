@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from onerack.sim.raft import ScheduleFailed, run_many, run_schedule, tell
 from onerack.sim.raft.options import draw
 from onerack.sim.seeds import stream
+from tests.sim.elsewhere import hashes_elsewhere
 
 SEEDS = 240
 PARTS = 4
@@ -51,20 +48,9 @@ def test_what_was_found_stays_mended(seed: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
-    program = "from onerack.sim.raft import run_schedule\nfor s in range(20): print(run_schedule(s).trace_hash)"
-    others = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parents[3] / "src")},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("0", "77")
-    ]
     expected = [run_schedule(seed).trace_hash for seed in range(20)]
-    for other in others:
-        printed, _ = other.communicate()
-        assert printed.split() == expected
+    for printed in hashes_elsewhere("onerack.sim.raft", 20):
+        assert printed == expected
 
 
 def test_different_seeds_give_different_runs() -> None:
@@ -87,6 +73,6 @@ def test_a_story_tells_options_messages_and_fate() -> None:
 
 
 def test_a_failed_schedule_says_how_to_see_it_again() -> None:
-    with pytest.raises(ScheduleFailed, match=r"tell\(0, 'synced_is_said_too_early'\)"):
+    with pytest.raises(ScheduleFailed, match="--seed 0 --trace --planted synced_is_said_too_early"):
         run_schedule(0, "synced_is_said_too_early")
     assert "committed_is_durable" in tell(0, "synced_is_said_too_early")

@@ -16,7 +16,7 @@ from onerack.raft.core import RaftCore
 from onerack.raft.messages import Configuration, Recovered, SnapshotMark
 from onerack.sim.raft.disk import ModelStorage, Storage
 from onerack.sim.raft.files import FileStorage
-from onerack.sim.raft.machine import Machine
+from onerack.sim.raft.machine import Machine, Replicated
 from onerack.sim.raft.options import Options
 
 Stream = Callable[[str], random.Random]
@@ -40,7 +40,7 @@ class Kit:
     ignores_sync_failure = False
     cuts_before_snapshot = False
     replies_when_proposed = False
-    machine: type[Machine] = Machine
+    machine: type[Replicated] = Machine
 
     def __init__(self) -> None:
         self.chance: Stream

@@ -11,7 +11,7 @@ Source: Ongaro's dissertation, 2014, section 6.3.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -36,7 +36,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True):
     sessions: dict[str, tuple[int, Any]]
 
 
-_DECODE_COMMAND = msgspec.msgpack.Decoder(Command).decode
+decode_command = msgspec.msgpack.Decoder(Command).decode
 _DECODE_IMAGE = msgspec.msgpack.Decoder(Image).decode
 
 
@@ -52,6 +52,16 @@ def encode_command(command: Command) -> bytes:
     return _ENCODE(command)
 
 
+class Replicated(Protocol):
+    """What a simulated cluster can replicate."""
+
+    def apply(self, payload: bytes) -> Any: ...
+    def read(self, key: str, argument: Any = None) -> Any: ...
+    def snapshot(self) -> bytes: ...
+    def restore(self, snapshot: bytes) -> None: ...
+    def image(self) -> Any: ...
+
+
 class Machine:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -63,7 +73,7 @@ class Machine:
 
     def apply(self, payload: bytes) -> Any:
         """The answer to the command."""
-        command = _DECODE_COMMAND(payload)
+        command = decode_command(payload)
         last, answer = self.sessions.get(command.session, (0, None))
         if command.number < last:
             return OLD

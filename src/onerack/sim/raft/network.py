@@ -50,7 +50,7 @@ class Network:
             self._cut_until[pair] = max(self._cut_until.get(pair, 0), until)
 
     def is_cut(self, sender: str, to: str) -> bool:
-        return bool(self._cut_until) and self._cut_until.get((sender, to), 0) > self._world.now_ns
+        return self._cut_until.get((sender, to), 0) > self._world.now_ns
 
     def heal(self) -> None:
         """No more faults from here on."""
@@ -61,7 +61,8 @@ class Network:
         if self._codec and isinstance(message, PeerMessage):
             message = _DECODER.decode(_ENCODER.encode(message))
         weather, chance = self.weather, self._chance.random
-        if self.is_cut(sender, to) or (weather.drop and chance() < weather.drop):
+        cut = self._cut_until and self.is_cut(sender, to)
+        if cut or (weather.drop and chance() < weather.drop):
             self.lost += 1
             return
         if weather.duplicate and chance() < weather.duplicate:
@@ -70,7 +71,7 @@ class Network:
         self._world.after(self._delay(), self._arrive, sender, to, message)
 
     def _arrive(self, sender: str, to: str, message: Any) -> None:
-        if self.is_cut(sender, to):
+        if self._cut_until and self.is_cut(sender, to):
             self.lost += 1
         else:
             self._deliver(to, message, sender)

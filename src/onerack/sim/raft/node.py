@@ -37,7 +37,7 @@ from onerack.runtime.seam import Envelope, Output, Tick
 from onerack.sim.raft.clock import NEVER, Clock
 from onerack.sim.raft.disk import Storage, SyncFailed
 from onerack.sim.raft.kit import Boot, Kit
-from onerack.sim.raft.machine import Command, encode_command
+from onerack.sim.raft.machine import Command, Replicated, encode_command
 from onerack.sim.raft.options import Options
 from onerack.sim.raft.requests import Reply, Request, SnapshotDone, SnapshotPiece
 from onerack.sim.raft.streams import Arrivals, Departures
@@ -76,7 +76,7 @@ class SimNode:
         """Which one this is; 0: it has never lived."""
         self.alive = False
         self.core: RaftCore
-        self.machine = around.kit.machine()
+        self.machine: Replicated = around.kit.machine()
         self.applied = self.applied_term = 0
         self.applied_configuration = Configuration()
         """As of the last applied entry; a snapshot of the machine is a snapshot of this, too."""

@@ -6,7 +6,7 @@ message says how to see the whole of it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -52,13 +52,18 @@ def run_schedule(
     Raises: ScheduleFailed: a property does not hold, or an operation does not end.
     """
     kit = PLANTED[planted]() if planted is not None else Kit()
-    schedule = Schedule(seed, kit, story, options=options)
+    return carried_out(Schedule(seed, kit, story, options=options), f"onerack sim raft --seed {seed} --trace", planted)
+
+
+def carried_out(schedule: Schedule, command: str, planted: str | None) -> Report:
+    """`command` tells the story of the honest run. Raises: ScheduleFailed."""
+    again = f"{command} --planted {planted}" if planted else command
     try:
         return schedule.run()
     except Broken as broken:
-        raise ScheduleFailed(seed, f"at {schedule.world.now:.4f} s: {broken}", _again(seed, planted)) from broken
+        raise ScheduleFailed(schedule.seed, f"at {schedule.world.now:.4f} s: {broken}", again) from broken
     except Exception as error:
-        raise ScheduleFailed(seed, f"at {schedule.world.now:.4f} s: {error!r}", _again(seed, planted)) from error
+        raise ScheduleFailed(schedule.seed, f"at {schedule.world.now:.4f} s: {error!r}", again) from error
 
 
 def run_many(seeds: Iterable[int]) -> Tally:
@@ -87,12 +92,12 @@ def _play(name: str, bug: str) -> None:
 def tell(seed: int, planted: str | None = None) -> str:
     """The story of one seed: its options, every message that arrived, what fate did; at the end what was wrong."""
     story = Story(draw(stream(seed, "options")))
+    return told(story, partial(run_schedule, seed, planted, story=story))
+
+
+def told(story: Story, run: Callable[[], Report]) -> str:
     try:
-        report = run_schedule(seed, planted, story=story)
+        report = run()
     except ScheduleFailed as failed:
         return f"{story}\n{failed.reason}\n"
     return f"{story}\n{report}\n"
-
-
-def _again(seed: int, planted: str | None) -> str:
-    return f"onerack.sim.raft.tell({seed}, {planted!r})" if planted else f"onerack sim raft --seed {seed} --trace"

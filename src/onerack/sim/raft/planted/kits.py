@@ -13,10 +13,15 @@ PLANTED: dict[str, Callable[[], Kit]] = {}
 
 
 def plant(kit: type[Kit]) -> type[Kit]:
-    """Lists a kit under its name in words: `VotesAreForgotten` is votes_are_forgotten."""
-    name = "".join("_" + letter.lower() if letter.isupper() else letter for letter in kit.__name__)
-    PLANTED[name.removeprefix("_")] = kit
+    """Lists a kit under its name in words."""
+    PLANTED[name_of(kit)] = kit
     return kit
+
+
+def name_of(kit: type[Kit]) -> str:
+    """`VotesAreForgotten` is votes_are_forgotten."""
+    name = "".join("_" + letter.lower() if letter.isupper() else letter for letter in kit.__name__)
+    return name.removeprefix("_")
 
 
 class WrongPart(Kit):
