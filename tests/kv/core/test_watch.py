@@ -230,6 +230,21 @@ def test_a_compacted_start_is_created_then_cancelled_with_the_compacted_revision
     assert watching.told() == []
 
 
+def test_a_number_that_a_compaction_has_ended_is_taken_until_the_client_cancels_it(watching: Watching) -> None:
+    for _ in range(3):
+        watching.client.put(b"a")
+    watching.client.compact(3)
+    watching.create(b"a", start_revision=2, watch_id=1)
+    watching.create(b"a", watch_id=1)
+    watching.create(b"a", start_revision=2)
+    watching.create(b"a")
+    assert [response.watch_id for response in watching.told()] == [1, 1, -1, 0, 0, 2]
+    watching.hub.cancel(STREAM, 1)
+    watching.hub.cancel(STREAM, 1)
+    watching.create(b"a", watch_id=1)
+    assert [(response.watch_id, response.canceled) for response in watching.told()] == [(1, True), (1, False)]
+
+
 def test_who_was_not_permitted_is_told_so(watching: Watching) -> None:
     client = watching.client
     client.command(Kind.USER_ADD, name="root")

@@ -189,7 +189,6 @@ def call_name(method: str, fields: dict[str, Any]) -> str:
 OTHERWISE = {
     call_name("/v3lockpb.Lock/Lock", {"name": b"l", "lease": 99}): "the same text, but etcd has lost its code (5)",
     call_name("/v3lockpb.Lock/Unlock", {}): "the same text, but etcd has lost its code (3)",
-    call_name("Campaign", {"name": b"e", "lease": 11, "value": b"w"}): "our header is that of the last read",
     call_name("AuthStatus", {}): "newer than 3.4",
 }
 """Where we are not as etcd, and why. Not asked: to grant a role no permission, of which every node of etcd 3.4 dies."""

@@ -26,7 +26,7 @@ from onerack.kv.core.errors import PERMISSION_REFUSED, WATCH_ID_TAKEN, WATCH_RAN
 from onerack.kv.core.machine import KvMachine
 from onerack.kv.core.ranges import Interest
 from onerack.kv.core.store import EVERYTHING, end_of
-from onerack.kv.core.watcher import Watcher
+from onerack.kv.core.watcher import Watcher, watch_id
 from onerack.kv.messages import LIBRARY
 
 PASS_REVISIONS: Final = 1024
@@ -46,6 +46,8 @@ class _Stream:
 
     def __init__(self) -> None:
         self.watchers: dict[int, Watcher] = {}
+        self.spent: dict[int, None] = {}
+        """Ids of watches that were over because of a compaction: taken, as with etcd, until the client cancels them."""
         self.next_number = 0
         self.paused = False
         self.progress_asked = False
@@ -83,7 +85,7 @@ class WatchHub:
             self._refuse(stream, request.watch_id, PERMISSION_REFUSED.text)
         elif end is not None and end != EVERYTHING and end <= key:
             self._refuse(stream, NO_WATCH, WATCH_RANGE_EMPTY)
-        elif request.watch_id in state.watchers and request.watch_id:
+        elif request.watch_id and (request.watch_id in state.watchers or request.watch_id in state.spent):
             self._refuse(stream, NO_WATCH, WATCH_ID_TAKEN)
         else:
             number = request.watch_id or self._free_number(state)
@@ -100,6 +102,7 @@ class WatchHub:
         self._out.append((watcher.stream, watcher.progressed(header) + b"\x18\x01"))
         if watcher.next < compacted:
             self._out.append((watcher.stream, watcher.compacted(header, compacted)))
+            state.spent[watcher.number] = None
             return
         state.watchers[watcher.number] = watcher
         if not state.paused:
@@ -108,10 +111,16 @@ class WatchHub:
     def cancel(self, stream: int, number: int) -> None:
         """A WatchCancelRequest; of a watch that is not there nothing is said."""
         state = self._streams.get(stream)
-        watcher = state.watchers.get(number) if state is not None else None
+        if state is None:
+            return
+        watcher = state.watchers.get(number)
         if watcher is not None:
             self._drop(watcher)
-            self._out.append((stream, watcher.progressed(self._machine.header()) + b"\x20\x01"))
+        elif number in state.spent:
+            del state.spent[number]
+        else:
+            return
+        self._out.append((stream, self._machine.header() + watch_id(number) + b"\x20\x01"))
 
     def ask_progress(self, stream: int) -> None:
         """A WatchProgressRequest: answered once all watches of the stream have been told everything."""
@@ -175,6 +184,7 @@ class WatchHub:
         store = self._machine.store
         for watcher in [watcher for watcher in self._laggards if watcher.next < store.compacted]:
             self._drop(watcher)
+            self._streams[watcher.stream].spent[watcher.number] = None
             last = watcher.compacted(self._machine.header(), store.compacted)
             self._out.append((watcher.stream, last))
         if not self._laggards:
@@ -258,7 +268,7 @@ class WatchHub:
         self._out.append((stream, self._machine.header() + response.SerializeToString()))
 
     def _free_number(self, state: _Stream) -> int:
-        while state.next_number in state.watchers:
+        while state.next_number in state.watchers or state.next_number in state.spent:
             state.next_number += 1
         state.next_number += 1
         return state.next_number - 1

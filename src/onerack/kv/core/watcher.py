@@ -89,4 +89,9 @@ class Watcher:
         return header + self._number() + b"\x20\x01\x28" + wire.varint(revision)
 
     def _number(self) -> bytes:
-        return b"\x10" + wire.varint(self.number) if self.number else b""
+        return watch_id(self.number)
+
+
+def watch_id(number: int) -> bytes:
+    """The field of a WatchResponse."""
+    return b"\x10" + wire.varint(number) if number else b""

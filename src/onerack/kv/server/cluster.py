@@ -90,7 +90,11 @@ class ClusterService:
     # ------------------------------------------------------------------------------------------------ who is there
 
     def _list(self, call: Call, body: bytes) -> None:
-        if self._desk.admit(call) is not None:
+        try:
+            self._desk.check_here(call)  # Nobody asks who asks: a client must find the members before it can sign in.
+        except Refused as refused:
+            answer(call, refused)
+        else:
             self._desk.run(call, self._listed(body))
 
     async def _listed(self, body: bytes) -> bytes:

@@ -103,11 +103,15 @@ class Desk:
 
     def admitted(self, call: Call, by_learner: bool = False) -> str:
         """The same. Raises: Refused."""
+        self.check_here(call, by_learner)
+        return self.user_of(call) if self.machine.auth.state.enabled else ""
+
+    def check_here(self, call: Call, by_learner: bool = False) -> None:
+        """For what may be asked by anybody. Raises: Refused: not of this node now."""
         if self.is_witness or (self.is_learner and not by_learner):
             raise Refused(NOT_FOR_LEARNER)
         if self.wants_leader(call) and not self.node.leader:
             raise Refused(NO_LEADER)
-        return self.user_of(call) if self.machine.auth.state.enabled else ""
 
     def user_of(self, call: Call) -> str:
         """Raises: Refused: the token is void. Requires: authentication is on."""

@@ -72,7 +72,8 @@ class ElectionService:
         place = await line.stand(request.name, request.lease, request.value)
         if place.value != request.value:
             await self._say(line, place, request.value)
-        header = await line.wait_until_first(request.name, place)
+        await line.wait_until_first(request.name, place)
+        header = self._desk.machine.header(place.seen)  # As with etcd: it tells when the place was taken.
         key = LIBRARY["LeaderKey"](name=request.name, key=place.key, rev=place.revision, lease=place.lease)
         return header + bytes(LIBRARY["CampaignResponse"](leader=key).SerializeToString())
 
@@ -162,4 +163,4 @@ def _place(request: Any) -> Place:
     if not request.HasField("leader"):
         raise Refused(_NO_KEY)
     leader = request.leader
-    return Place(leader.key, leader.rev, leader.lease, b"", False)
+    return Place(leader.key, leader.rev, leader.lease, b"", 0, False)

@@ -46,6 +46,8 @@ class Place(msgspec.Struct, eq=False):
     lease: int
     value: bytes
     """As it is now in the store."""
+    seen: int
+    """The revision at which this was known."""
     is_new: bool
 
 
@@ -67,9 +69,9 @@ class Line:
         get = _OP(request_range=_RANGE(key=key))
         answer = await self.txn(key, 0, put, get)
         if answer.succeeded:
-            return Place(key, answer.header.revision, lease, value, True)
+            return Place(key, answer.header.revision, lease, value, answer.header.revision, True)
         found = answer.responses[0].response_range.kvs[0]
-        return Place(key, found.create_revision, lease, found.value, False)
+        return Place(key, found.create_revision, lease, found.value, answer.header.revision, False)
 
     async def wait_until_first(self, name: bytes, place: Place) -> bytes:
         """The header of the read that has found nobody before. Raises: Refused, CallError."""

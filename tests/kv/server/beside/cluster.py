@@ -32,13 +32,13 @@ class Etcds:
     async def start(self, name: str) -> None:
         client, peer = self.clients[name], self.peers[name]
         everybody = ",".join(f"{other}={url}" for other, url in self.peers.items())
-        log = (self.directory / f"etcd-{name}.log").open("ab")
-        self.processes[name] = await asyncio.create_subprocess_exec(
-                "etcd", "--name", name, "--data-dir", str(self.directory / f"etcd-{name}"), "--bcrypt-cost", "4",
-                "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
-                "--initial-advertise-peer-urls", peer, "--initial-cluster", everybody,
-            stdout=log, stderr=log,
-        )  # fmt: skip
+        with (self.directory / f"etcd-{name}.log").open("ab") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                    "etcd", "--name", name, "--data-dir", str(self.directory / f"etcd-{name}"), "--bcrypt-cost", "4",
+                    "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+                    "--initial-advertise-peer-urls", peer, "--initial-cluster", everybody,
+                stdout=log, stderr=log,
+            )  # fmt: skip
 
     async def until_healthy(self) -> None:
         for client in self.clients.values():

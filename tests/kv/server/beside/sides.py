@@ -126,6 +126,8 @@ class Side:
             answer = self.last = await client.call(step.method, **step.fields)
         except StatusError as error:
             return f"{error.code} {error.text}"
+        except TimeoutError:
+            return "no answer"
         if step.method == "Authenticate":
             self.know(step.fields["name"], answer.token)
         if step.method == "AuthDisable":
