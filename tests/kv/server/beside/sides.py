@@ -23,6 +23,8 @@ _ADDRESS: Final = re.compile(r"127\.0\.0\.1:\d+")
 _WITHOUT_REVISION: Final = ("WatchResponse",)
 """Where etcd's header has none when `compact_revision` is told."""
 _VOID_TOKEN: Final = "16 etcdserver: invalid auth token"
+_TOKENLESS: Final = ("LeaseTimeToLive(", "LeaseLeases(")
+"""Where etcd looks at no token."""
 _WRONG_PASSWORD: Final = "3 etcdserver: authentication failed, invalid user ID or password"
 _NO_PASSWORD: Final = "2 auth: authentication failed, password was given for no password user"
 _OWN: Final = {
@@ -166,15 +168,15 @@ class Sides:
 
     def compare(self, what: str, ours: str, theirs: str) -> None:
         self.asked += 1
-        if ours != theirs and not _is_alike(ours, theirs):
+        if ours != theirs and not _is_alike(what, ours, theirs):
             before = "".join(f"  before: {each}\n" for each in self._before[-3:])
             self.differences.append(f"{what}\n  ours:   {_line(ours)}\n  theirs: {_line(theirs)}\n{before}")
         self._before = [*self._before[-3:], f"{what} -> {_line(ours)}"]
 
 
-def _is_alike(ours: str, theirs: str) -> bool:
-    """Both have refused it. Of two reasons etcd has seen the other one first; or it has lost the code of its error."""
-    if ours == _VOID_TOKEN and theirs.startswith("3 "):
+def _is_alike(what: str, ours: str, theirs: str) -> bool:
+    """Both have refused it, or ours has because of the token. Of two reasons etcd has seen the other one first; or it has lost the code of its error."""
+    if ours == _VOID_TOKEN and (theirs.startswith("3 ") or what.startswith(_TOKENLESS)):
         return True
     if theirs == _NO_PASSWORD:
         return ours == _WRONG_PASSWORD  # We do not tell strangers who has no password.
