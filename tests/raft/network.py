@@ -45,6 +45,14 @@ CONFIG = RaftConfig(heartbeat_interval_s=0.1, election_timeout_s=1.0, commit_not
 """Round numbers, so that tests can be read."""
 
 
+def drained(core: RaftCore) -> Output:
+    """What a drain gives; and if it gives anything, the core has said before that it would."""
+    has_work = core.has_work
+    output = core.drain()
+    assert has_work or not (output.sends or output.early or output.writes or output.applied or output.events)
+    return output
+
+
 class Node:
     """One node: core, disk, and state machine."""
 
@@ -175,7 +183,7 @@ class Network:
 
     def begin_drain(self, name: str) -> Output:
         """The disk begins to work; what may leave early does."""
-        output = self.nodes[name].core.drain()
+        output = drained(self.nodes[name].core)
         self.watch.look(self.nodes[name].core)
         self._leave(name, output.early)
         return output

@@ -21,7 +21,7 @@ from onerack.raft.messages import (
     Vote,
 )
 from onerack.runtime.seam import Output, Tick
-from tests.raft.network import CONFIG
+from tests.raft.network import CONFIG, drained
 
 T = CONFIG.election_timeout_s
 
@@ -49,7 +49,7 @@ def peer(
 
 def flush(core: RaftCore, now: float = 0.0) -> Output:
     """Everything that leaves, with the disk done."""
-    output = core.drain()
+    output = drained(core)
     if output.writes:
         core.step(Synced(), core.node, now)
     return output

@@ -16,7 +16,7 @@ from onerack.kv.client.values import AllWritten, Failed, Written
 from tests.kv.client.nodes import Nodes, run
 
 
-async def outcomes(store: kv.KvClient, *pairs: tuple[kv.client.Key, kv.client.Key]) -> list[Any]:
+async def outcomes(store: kv.KvClient, *pairs: tuple[str, str]) -> list[Any]:
     """Of puts that are made in the same turn, behind one that is under way: so none of them is alone."""
     first = asyncio.ensure_future(store.put("first", ""))
     await asyncio.sleep(0)

@@ -116,6 +116,21 @@ def read_pieces(disk: CrashDisk, mark: SnapshotMark, into: list[bytes]) -> None:
         into.extend(reader.pieces())
 
 
+# ------------------------------------------------------------------------------------------------ prefixes
+
+
+def test_no_prefix_of_a_file_that_is_in_use_is_read_as_if_it_were_whole() -> None:
+    """Files have their size before anything is written into them, so one that is shorter has lost something."""
+    files = small()
+    view = read_all(files)
+    for name, content in files.items():
+        for size in range(len(content)):
+            found = read_or_find_damage({**files, name: content[:size]})
+            if isinstance(found, View):
+                assert found == view, f"a wrong read: of {name} {size} bytes are left"
+                assert used_bytes(content) <= HEADER_BYTES, f"of {name} {size} bytes are left, and nobody has noticed"
+
+
 # ------------------------------------------------------------------------------------------------ files and records
 
 

@@ -89,6 +89,22 @@ class RaftCore(Roles):
         self._state.now = now
         self._handlers[type(message)](message, sender, now)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a drain would give anything. If not it may wait: what was stepped has only been noted."""
+        state, output = self._state, self._state.output
+        return bool(
+            output.sends
+            or output.early
+            or output.applied
+            or output.events
+            or state.applied < state.commit
+            or state.log.unwritten <= state.log.last_index
+            or state.term != self._saved.term
+            or state.vote != self._saved.vote
+            or (state.role == "leader" and (self._reads.wants_round or self._replication.wants_to_send))
+        )
+
     def drain(self) -> Output:
         check(self._writing is None, "drained while the writes of the last Output are under way")
         state = self._state

@@ -105,11 +105,15 @@ class LeaderReads:
         self._replication.send_heartbeats(self.round)
         self.count()
 
+    @property
+    def wants_round(self) -> bool:
+        return bool(self._waiting) and not self._rounds
+
     def begin_round_if_wanted(self) -> None:
         """Who comes while a round is under way waits for the next one."""
         if self._rounds and not self._replication.progress:
             self.count()  # Everybody who was asked has been removed since: nobody's answer will do it.
-        if self._waiting and not self._rounds:
+        if self.wants_round:
             self.begin_round()
 
     def count(self) -> None:

@@ -123,6 +123,11 @@ class Replication:
 
     # ------------------------------------------------------------------------------------------------- sending
 
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether there is anything that a window has room for."""
+        return any(self._wants(node, progress) for node, progress in self.progress.items())
+
     def send_appends(self) -> None:
         """To everybody what the windows allow."""
         state = self._state

@@ -85,9 +85,10 @@ class Drive:
         self.turn_soon()
 
     def step_all(self, messages: Sequence[Any], sender: NodeId) -> None:
-        """What has come from a peer together. Somebody waits for what follows from it, so it follows at once."""
+        """What has come from a peer together. Somebody waits for what follows from it, if anything: so at once."""
         self._step(messages, sender)
-        self.turn_now()
+        if self.core.has_work:
+            self.turn_now()
 
     def _step(self, messages: Sequence[Any], sender: NodeId) -> None:
         if self._is_over:
