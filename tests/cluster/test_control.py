@@ -15,6 +15,7 @@ from onerack.cluster.control import ControlNode, metrics_text
 from onerack.errors import UsageError
 from onerack.kv import client as kv
 from tests.cluster.rack_thread import QUICK, free_address
+from tests.kv.server.client import connected
 
 
 def node_at(tmp_path: Path, name: str = "n1", **settings: Any) -> ControlNode:
@@ -126,5 +127,26 @@ def test_clients_are_told_where_they_find_a_node_that_listens_everywhere(tmp_pat
                 await asyncio.sleep(0.01)
             assert known.endpoints == ("tcp://store.example:2379",)
             assert node.endpoints.etcd == "http://store.example:2379"  # as etcd's clients write it
+
+    asyncio.run(test())
+
+
+def test_both_doors_have_the_same_users_and_tokens(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with node_at(tmp_path) as node:
+            async with await kv.connect(node.endpoints.rpc) as store:
+                await store.auth.add_user("root", "secret")
+                await store.auth.grant_role("root", "root")
+                await store.auth.enable()
+            async with await kv.connect(node.endpoints.rpc, user="root", password="secret") as store:
+                await store.put("a", "native")
+                (token,) = node.machine.auth.state.tokens
+                async with connected(node.endpoints.etcd, token=token) as client:
+                    assert (await client.call("Range", key=b"a")).kvs[0].value == b"native"
+                    await client.call("UserChangePassword", name="root", password="new")
+                with pytest.raises(kv.KvRefused, match="authentication failed"):
+                    await store.put("a", "again")
+            async with await kv.connect(node.endpoints.rpc, user="root", password="new") as store:
+                assert await store.auth.users() == ["root"]
 
     asyncio.run(test())

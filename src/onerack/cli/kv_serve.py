@@ -39,6 +39,28 @@ Examples:
 """
 
 
+Listen = Annotated[
+    str, typer.Option("--listen", metavar="ADDR", help="Where rpc listens, if not where the peers dial.")
+]
+ListenEtcd = Annotated[
+    str, typer.Option("--listen-etcd", metavar="ADDR", help="Where etcd clients connect; port 0: any.")
+]
+AdvertiseEtcd = Annotated[
+    str,
+    typer.Option(
+        "--advertise-etcd", metavar="ADDR", help="What etcd clients are told, if it is not --listen-etcd. Default "
+        "for 0.0.0.0: the host of this node in --peers.",
+    ),
+]  # fmt: skip
+ListenHttp = Annotated[
+    str,
+    typer.Option(
+        "--listen-http", metavar="ADDR", help="Where /health, /metrics and /status.json are; tls://host:port: with "
+        "the node's certificate.",
+    ),
+]  # fmt: skip
+
+
 def serve(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What this node is called; it keeps the name.")],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where its log and snapshots are.")],
@@ -51,29 +73,10 @@ def serve(
             "--join: this node, and some that are there already.",
         ),
     ],
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDR", help="Where rpc listens, if not where the peers dial.")
-    ] = "",
-    listen_etcd: Annotated[
-        str, typer.Option("--listen-etcd", metavar="ADDR", help="Where etcd clients connect; port 0: any.")
-    ] = "127.0.0.1:2379",
-    advertise_etcd: Annotated[
-        str,
-        typer.Option(
-            "--advertise-etcd",
-            metavar="ADDR",
-            help="What etcd clients are told, if it is not --listen-etcd. Default "
-            "for 0.0.0.0: the host of this node in --peers.",
-        ),
-    ] = "",
-    listen_http: Annotated[
-        str,
-        typer.Option(
-            "--listen-http",
-            metavar="ADDR",
-            help="Where /health, /metrics and /status.json are; tls://host:port: with the node's certificate.",
-        ),
-    ] = "127.0.0.1:0",
+    listen: Listen = "",
+    listen_etcd: ListenEtcd = "127.0.0.1:2379",
+    advertise_etcd: AdvertiseEtcd = "",
+    listen_http: ListenHttp = "127.0.0.1:0",
     join: Annotated[
         bool, typer.Option("--join", help="The group is there already, and has been told: `onerack kv member add`.")
     ] = False,
