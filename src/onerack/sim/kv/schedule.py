@@ -26,6 +26,7 @@ WATCHERS = 2
 
 class KvSchedule(Schedule):
     node_class = KvNode
+    last_operations = 30  # What went wrong in trouble shows in what the store answers afterwards.
 
     def __init__(self, seed: int, kit: KvKit, story: Story | None = None, *, options: Options | None = None) -> None:
         self.book = Book()

@@ -53,7 +53,7 @@ class Fate:
         if not alive:
             return
         node = self._chance.choice(alive)
-        if kind in ("crash_leader", "isolate_leader"):
+        if kind in ("crash_leader", "isolate_leader", "minority"):
             leaders = [each for each in alive if each.is_leader]
             node = self._chance.choice(leaders or alive)
         schedule.tell(node.name, f"is struck: {kind}")
@@ -87,6 +87,12 @@ class Fate:
         """From the other nodes; clients may still reach it."""
         others = [name for name in self._schedule.nodes if name != node.name]
         self._cut(between([node.name], others))
+
+    def _leave_in_minority(self, node: SimNode) -> None:
+        """It keeps one other node, and its clients."""
+        others = [name for name in self._schedule.nodes if name != node.name]
+        kept = self._chance.choice(others or [node.name])
+        self._cut(between([node.name, kept], [name for name in others if name != kept]))
 
     def _cut(self, pairs: list[Pair]) -> None:
         self._schedule.network.cut(pairs, self._fault_s())
@@ -127,6 +133,7 @@ class Fate:
         "divide": _divide,
         "cut_one_way": _cut_one_way,
         "isolate_leader": _isolate,
+        "minority": _leave_in_minority,
         "pause": _pause,
         "fail_sync": _fail_sync,
         "slow_disk": _slow_disk,

@@ -54,6 +54,8 @@ class Judge:
         """Term -> its leader."""
         self.committed: list[tuple[int, bytes, str]] = [(0, b"", "")]
         """Index -> term and payload of what was applied there first, and by whom."""
+        self._known_in: list[int] = [0]
+        """Index -> the term of whoever applied it first: it was committed then or before."""
         self._configurations: list[tuple[int, Configuration]] = []
         """Index -> the configuration that was committed there."""
         self._votes: dict[tuple[str, int], str] = {}
@@ -93,11 +95,11 @@ class Judge:
         core = node.core
         other = self.leaders.setdefault(core.term, node.name)
         require(other == node.name, "election_safety", f"{other} and {node.name} lead in term {core.term}")
-        last = len(self.committed) - 1
-        require(core.last_index >= last, "leader_completeness", f"{node.name} lacks {core.last_index + 1} to {last}")
-        for index in range(max(1, core.first_index), last + 1):
-            term, found = self.committed[index][0], core.term_at(index)
-            require(found == term, "leader_completeness", f"{node.name} has {index} of term {found}, not of {term}")
+        for index in range(max(1, core.first_index), len(self.committed)):
+            # One who hears only now that it was elected long ago need not have what was committed since.
+            if self._known_in[index] < core.term:
+                term, found = self.committed[index][0], core.term_at(index)
+                require(found == term, "leader_completeness", f"{node.name} has {index} of term {found}, not of {term}")
 
     def _check_durable(self, node: SimNode) -> None:
         """Requires of the leader's commit index that majorities of its newest configuration hold the entry."""
@@ -172,6 +174,7 @@ class Judge:
         require(index <= len(self.committed), "applied_in_order", f"{node.name} applies {index} before anything else")
         if index == len(self.committed):
             self.committed.append((entry.term, entry.payload, node.name))
+            self._known_in.append(node.core.term)
             if entry.kind == Kind.CONFIGURATION:
                 self._configurations.append((index, decode_configuration(entry.payload)))
             return

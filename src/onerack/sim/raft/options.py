@@ -24,7 +24,7 @@ DRIFT: Final = 0.1
 """Clocks never run apart by more than this on seeds that read by lease."""
 
 Fault = Literal["crash", "crash_all", "crash_leader", "divide", "cut_one_way", "isolate_leader", "pause", "fail_sync",
-                "slow_disk", "clock_jump", "clock_stop", "clock_rate"]  # fmt: skip
+                "slow_disk", "clock_jump", "clock_stop", "clock_rate", "minority"]  # fmt: skip
 
 FAULTS: Final[tuple[Fault, ...]] = (
     "crash", "crash", "crash", "crash_all", "crash_leader", "divide", "divide", "cut_one_way", "isolate_leader",
@@ -103,7 +103,12 @@ def draw(chance: random.Random) -> Options:
     """One world; a third have a theme."""
     options = _draw_any(chance)
     theme = chance.choice([*_THEMES, *(None for _ in range(2 * len(_THEMES)))])
-    return options if theme is None or options.calm else theme(chance, options)
+    if options.calm:
+        return options
+    if theme is not None:
+        options = theme(chance, options)
+    # Drawn last, so that it leaves all other worlds as they are.
+    return _witnesses(chance, options) if chance.random() < 0.05 else options
 
 
 def small_world(nodes: int = 3) -> Options:
@@ -249,6 +254,15 @@ def _stale(chance: random.Random, options: Options) -> Options:
     return replace(
         options, reads=0.7, keys=1, clients=4, pause_s=0.02, follower_reads=chance.choice([0.0, 0.5]), nodes=3,
         fault_kinds=("isolate_leader", "pause"), faults=10, fault_mean_s=0.4, fault_s=(0.6, 1.0), attempts_max=3,
+    )  # fmt: skip
+
+
+def _witnesses(chance: random.Random, options: Options) -> Options:
+    """A witness among five is told of entries that are lost elsewhere, by leaders whose own disks are slow."""
+    return replace(
+        options, nodes=5, witness=True, learner=False, sync_s=0.02, change_mean_s=0.0, pause_s=0.0, faults=10,
+        fault_mean_s=0.3, fault_kinds=("crash_leader", "minority", "minority", "minority"), fault_s=(0.3, 0.4, 0.5),
+        down_s=(0.01, 0.3), reads=0.2,
     )  # fmt: skip
 
 

@@ -33,8 +33,6 @@ from onerack.sim.seeds import stream
 from onerack.sim.world import NS, World
 
 HEAL_S: Final = 4.0
-LAST_OPERATIONS: Final = 4
-"""Of each client when all is mended: a cluster that is well finds few bugs, and costs as much as one that is not."""
 END_S: Final = 40.0
 """By then everything must have ended."""
 STEPS_MAX: Final = 60_000
@@ -71,6 +69,8 @@ class Schedule:
     """One run; what nodes and clients find around them. `watches`: False leaves all to judge and checkers."""
 
     node_class = SimNode
+    last_operations = 4
+    """Of each client when all is mended: a cluster that is well finds few bugs, and costs as much as a sick one."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Schedule:
         self.network.heal()
         self.slow_until_ns.clear()
         for client in self.clients.values():
-            client.left = min(client.left, LAST_OPERATIONS)
+            client.left = min(client.left, self.last_operations)
         for node in self.nodes.values():
             node.storage.sync_fails = False
             if not node.alive and node.life:
