@@ -28,12 +28,6 @@ def test_nothing_is_found(part: int) -> None:
     assert tally.unknown <= size // 5
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("part", range(40))
-def test_nothing_is_found_in_forty_thousand(part: int) -> None:
-    run_many(range(1_000_000 + part * 1000, 1_000_000 + (part + 1) * 1000))
-
-
 REGRESSIONS = {
     134: "reads waited for ever for followers who had been removed",
     150: "the last entry of a removed leader could never be committed",
