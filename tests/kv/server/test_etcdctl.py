@@ -172,6 +172,46 @@ def test_a_cluster_of_three_as_etcdctl_sees_it(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_mirror_follows(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ours(tmp_path / "from") as here, ours(tmp_path / "to") as there:
+            await said(here, "put m/1 a")
+            await said(here, "put m/2 b")
+            process = await asyncio.create_subprocess_exec(
+                "etcdctl", "--endpoints", here, "make-mirror", "--prefix", "m/", there,
+                stdout=asyncio.subprocess.DEVNULL, env={**os.environ, "ETCDCTL_API": "3"},
+            )  # fmt: skip
+            try:
+                await until_said(there, "get m/ --prefix", "0\nm/1\na\nm/2\nb\n")
+                await said(here, "txn", "\nput m/3 c\ndel m/1\n\n\n")
+                await until_said(there, "get m/ --prefix", "0\nm/2\nb\nm/3\nc\n")
+            finally:
+                process.kill()
+                await process.wait()
+
+    run(main())
+
+
+async def until_said(endpoint: str, line: str, expected: str) -> None:
+    async with asyncio.timeout(20):
+        while await said(endpoint, line) != expected:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_the_performance_check_ends_with_figures(tmp_path: Path) -> None:
+    """Whether it passes is a matter of the machine."""
+
+    async def main() -> None:
+        async with ours(tmp_path) as here:
+            printed = await asyncio.to_thread(etcdctl, here, "check perf --load=s", "", 200.0)
+            assert re.search(r"Throughput is \d+ writes/s", printed)
+            assert "request took" in printed
+
+    asyncio.run(main())
+
+
 def test_etcdctl_with_certificates(tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     from tests.rpc.certificates import Authority

@@ -27,7 +27,7 @@ from tests.kv.server.client import connected
 from tests.kv.server.group import Group
 from tests.kv.server.theirs import needs_etcd, needs_etcdctl
 
-pytestmark = [pytest.mark.etcd, needs_etcdctl, needs_etcd]
+pytestmark = [needs_etcdctl, needs_etcd]
 _NOTHING = 10
 """So many differences are enough to look at."""
 
@@ -91,6 +91,7 @@ async def compared(directory: Path, name: str, seeds: range, steps: int) -> None
     print(f"{name}: {asked} answers were compared, seeds {seeds.start} to {seeds.stop - 1}")
 
 
+@pytest.mark.etcd
 @pytest.mark.parametrize("name", ROUNDS)
 def test_random_requests_have_the_same_outcome(tmp_path: Path, name: str) -> None:
     asyncio.run(compared(tmp_path, name, range(1, 2), ROUNDS[name][1]))

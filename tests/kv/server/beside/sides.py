@@ -175,7 +175,8 @@ class Sides:
 
 
 def _is_alike(what: str, ours: str, theirs: str) -> bool:
-    """Both have refused it, or ours has because of the token. Of two reasons etcd has seen the other one first; or it has lost the code of its error."""
+    """Both have refused it, and of two reasons etcd has seen the other one first, or has lost the code of its error; or
+    it was refused here because of the token."""
     if ours == _VOID_TOKEN and (theirs.startswith("3 ") or what.startswith(_TOKENLESS)):
         return True
     if theirs == _NO_PASSWORD:
