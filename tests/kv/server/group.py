@@ -36,15 +36,16 @@ class Place:
     """One node with its server."""
 
     def __init__(
-        self, name: str, directory: Path, members: dict[str, str], config: KvConfig, raft: RaftConfig, joins: bool
-    ) -> None:
+        self, name: str, directory: Path, members: dict[str, str], config: KvConfig, raft: RaftConfig, joins: bool,
+        address: str = "tcp://127.0.0.1:0",
+    ) -> None:  # fmt: skip
         door = KvDoor()
         self.machine = KvMachine(config)
         self.node = RaftNode(
             name, directory / name.replace(":", "-"), members=members, machines={KV: self.machine}, joins=joins,
             services=door.services, config=raft, request_timeout_s=config.request_timeout_s,
         )  # fmt: skip
-        self.server = KvServer(self.node, self.machine, "tcp://127.0.0.1:0", door=door, config=config)
+        self.server = KvServer(self.node, self.machine, address, door=door, config=config)
         self.is_up = False
 
     @property
@@ -79,9 +80,9 @@ class Group:
             await self.add(name)
         await self.until(lambda: self.leader is not None)
 
-    async def add(self, name: str, *, joins: bool = False) -> Place:
+    async def add(self, name: str, *, joins: bool = False, address: str = "tcp://127.0.0.1:0") -> Place:
         """Starts a node that belongs to the group, or has been told that it will."""
-        place = Place(name, self.directory, dict(self.addresses), self.config, self.raft, joins)
+        place = Place(name, self.directory, dict(self.addresses), self.config, self.raft, joins, address)
         self.places[name] = place
         await place.start()
         return place
