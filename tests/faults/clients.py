@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from onerack.sim.checker import Read
 from onerack.sim.checker.revisions import Changes
-from tests.faults.nodes import PATIENCE_S, Nodes
+from tests.faults.nodes import Nodes
+from tests.faults.patience import patiently
 from tests.faults.stores import EtcdStore, Lost, NativeStore, Refused, Store, Told
 
 KEYS: Final = 5
@@ -142,14 +143,17 @@ class Clients:
 
     async def until(self, condition: Any, what: object) -> None:
         """Raises: AssertionError: it does not come; or what a client has died of."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not condition():
-                    self.check()
-                    self.nodes.check_alive()
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            raise AssertionError(f"waited in vain for {what}; {await self.nodes.described()}") from None
+
+        async def come() -> None:
+            while not condition():
+                self.check()
+                self.nodes.check_alive()
+                await asyncio.sleep(0.01)
+
+        async def excuse() -> str:
+            return f"{what}; {await self.nodes.described()}"
+
+        await patiently(come(), excuse)
 
     async def served(self, count: int = 30) -> float:
         """Returns when writes that begin now are taken, and then `count` more: how long the first of them took."""
@@ -174,7 +178,8 @@ class Clients:
 
     async def surely(self, what: Any) -> Any:
         """Does it with any store until it is answered."""
-        async with asyncio.timeout(PATIENCE_S):
+
+        async def trying() -> Any:
             while True:
                 store = None
                 try:
@@ -185,6 +190,8 @@ class Clients:
                 finally:
                     if store is not None:
                         await store.close()
+
+        return await patiently(trying(), self.nodes.described)
 
     async def _leases_are_over(self, store: Store) -> None:
         prefix = self.record.prefix + "lease/"
@@ -370,8 +377,11 @@ class Clients:
     # ------------------------------------------------------------------------------------------------ filling disks
 
     async def stuff(self, bytes_max: int) -> bool:
-        """Large values until the store has no room for more: True. False: it had room for `bytes_max`."""
-        written = 0
+        """Large values until the store has no room for more: True. False: it had room for `bytes_max`.
+
+        If a majority of the disks is full but not the leader's, nobody says so: answers do not come.
+        """
+        written = lost = 0
         store: Store | None = None
         while written < bytes_max:
             try:
@@ -384,7 +394,9 @@ class Clients:
                     return True
                 await asyncio.sleep(0.05)
             except Lost:
-                await asyncio.sleep(0.05)
+                lost += 1
+                if lost == 3:
+                    return True
             written += len(STUFF)
         if store is not None:
             await store.close()

@@ -193,8 +193,8 @@ def sockets_of(pid: int) -> set[str]:
     """The inodes of a process's sockets."""
     found: set[str] = set()
     try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            kind, _, rest = os.readlink(entry.path).partition(":[")
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            kind, _, rest = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":[")
             if kind == "socket":
                 found.add(rest[:-1])
     except OSError:

@@ -16,10 +16,9 @@ from onerack.errors import OnerackError
 from onerack.kv.client import Kv, NodeStatus
 from tests.faults.disks import Disk
 from tests.faults.links import Links
+from tests.faults.patience import patiently
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 90.0
-"""After which something is taken for what never comes. The machine may be busy."""
 
 
 class Nodes:
@@ -133,7 +132,8 @@ class Nodes:
 
     async def led(self, besides: Sequence[str] = ()) -> str:
         """Who leads in the highest term, when somebody does; not one of `besides`, who cannot know yet."""
-        async with asyncio.timeout(PATIENCE_S):
+
+        async def look() -> str:
             while True:
                 self.check_alive()
                 names = [name for name in self.running if name not in besides and name not in self.ill]
@@ -142,3 +142,5 @@ class Nodes:
                 if leaders:
                     return max(leaders)[1]
                 await asyncio.sleep(0.02)
+
+        return await patiently(look(), self.described)

@@ -14,7 +14,8 @@ from tests.faults import troubles
 from tests.faults.clients import Clients, Operation, Record
 from tests.faults.judge import Round, Wrong
 from tests.faults.links import Links
-from tests.faults.nodes import PATIENCE_S, Nodes
+from tests.faults.nodes import Nodes
+from tests.faults.patience import patiently
 from tests.faults.stores import EtcdStore, Lost, NativeStore, Refused, Store
 from tests.faults.troubles import Scene, Trouble
 
@@ -100,7 +101,8 @@ class Run:
     # ------------------------------------------------------------------------------------------------ before and after
 
     async def _surely(self, what: Callable[[NativeStore], Awaitable[int]]) -> int:
-        async with asyncio.timeout(PATIENCE_S):
+
+        async def trying() -> int:
             while True:
                 store: NativeStore | None = None
                 try:
@@ -112,6 +114,8 @@ class Run:
                     if store is not None:
                         await store.close()
 
+        return await patiently(trying(), self.nodes.described)
+
     async def _base(self) -> int:
         async def base(store: Store) -> int:
             return (await store.find("r", "r\0"))[0]
@@ -120,23 +124,25 @@ class Run:
 
     async def _check_hashes(self, record: Record) -> None:
         """Every member has the same at the last revision, as soon as it is so far."""
-        hashes = {}
+        hashes: dict[str, int] = {}
         for name in self.nodes.names:
-            async with asyncio.timeout(PATIENCE_S):
-                while name not in hashes:
-                    store = EtcdStore(self.nodes.etcd[name])
-                    try:
-                        hashes[name] = await store.hash_at(record.last)
-                    except (Refused, Lost):
-                        await asyncio.sleep(0.1)
-                    except AssertionError as error:  # It is not there yet.
-                        if "future revision" not in str(error):
-                            raise
-                        await asyncio.sleep(0.1)
-                    finally:
-                        await store.close()
+            hashes[name] = await patiently(self._hash_of(name, record.last), self.nodes.described)
         if len(set(hashes.values())) != 1:
             raise Wrong(f"members differ at revision {record.last}: {hashes}")
+
+    async def _hash_of(self, name: str, revision: int) -> int:
+        while True:
+            store = EtcdStore(self.nodes.etcd[name])
+            try:
+                return await store.hash_at(revision)
+            except (Refused, Lost):
+                await asyncio.sleep(0.1)
+            except AssertionError as error:  # It is not there yet.
+                if "future revision" not in str(error):
+                    raise
+                await asyncio.sleep(0.1)
+            finally:
+                await store.close()
 
     async def _forget(self, record: Record) -> None:
         """A long run must not fill the memory."""

@@ -24,7 +24,7 @@ MINUTES = float(os.environ.get("ONERACK_FAULTS_MINUTES", "3"))
 """Of each long run."""
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_leader_is_killed_stopped_and_cut_off_and_nothing_that_clients_were_told_is_wrong(tmp_path: Path) -> None:
     """Each trouble lasts until somebody else leads and writes are taken again; nothing here waits for a time."""
 
@@ -43,7 +43,7 @@ def test_a_leader_is_killed_stopped_and_cut_off_and_nothing_that_clients_were_to
             record = await run.round(schedule)
             assert len([each for each in record.operations if each.revision]) > 60
 
-    asyncio.run(asyncio.wait_for(story(), 380))
+    asyncio.run(story())
 
 
 def broken(*words: str) -> None:
