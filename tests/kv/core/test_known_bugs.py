@@ -1,6 +1,7 @@
 """Bugs that etcd has had in its store and its watches, each by its number: this store must not have them.
 
-Each test is the story of the report, told to this store; they are the ones that do not need a disk or a network.
+Each test is the story of the report, told to this store; they are the ones that do not need a disk or a network. The
+others are in tests/kv/server/test_known_bugs_on_disk.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,29 @@ from onerack.kv.core import Kind, KvMachine, encode_command, errors
 from onerack.kv.core.watch import PASS_REVISIONS
 from tests.kv.core.client import Client, compare, put_op, range_op, refused, txn_op
 from tests.kv.core.test_watch import Watching
+
+
+def test_13766_the_revision_is_the_same_wherever_a_member_has_crashed() -> None:
+    """What was applied and how far it was applied were written apart: after a crash in between a command ran twice."""
+    client = Client()
+    client.command(Kind.LEASE_GRANT, ID=7, TTL=100)
+    for number in range(12):
+        client.put(b"k%d" % (number % 5), b"v%d" % number, lease=7 if number % 3 == 0 else 0)
+        client.delete(b"k%d" % (number % 7))  # Some of them change nothing.
+        client.txn([compare(b"k1", "EQUAL", "VERSION", version=1)], [put_op(b"t"), put_op(b"u")])
+        with refused(errors.LEASE_NOT_FOUND):
+            client.put(b"k", lease=99)
+    client.compact(9)
+    client.command(Kind.LEASE_REVOKE, ID=7)
+    for crashed_at in range(len(client.log) + 1):
+        before, after = KvMachine(), KvMachine()
+        for command in client.log[:crashed_at]:
+            before.apply(command, False)
+        after.restore(before.snapshot())
+        for command in client.log[crashed_at:]:
+            after.apply(command, False)
+        assert after.revision == client.revision, crashed_at
+        assert after.hash_kv() == client.machine.hash_kv(), crashed_at
 
 
 def test_14571_enabling_authentication_lets_no_two_members_diverge() -> None:
