@@ -13,8 +13,8 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-YOUNG: Final = 10_000
-"""Objects made since the last look at the youngest."""
+YOUNG: Final = 2000
+"""Objects made since the last look at the youngest. Each may refer to many others: a look at more would be long."""
 LOOKS_BEFORE_MIDDLE: Final = 10
 NEVER: Final = 1 << 30
 

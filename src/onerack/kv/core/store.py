@@ -69,7 +69,7 @@ class Store:
         self.history: dict[bytes, list[Version]] = {}
         self.live: SortedList = SortedList()
         self.dead: SortedList = SortedList()
-        self.log: list[Version | list[Version]] = []
+        self.log: list[Version | tuple[Version, ...]] = []
         self.first_logged = FIRST_REVISION + 1
         """The revision of `log[0]`."""
         self.unswept = FIRST_REVISION + 1
@@ -129,7 +129,8 @@ class Store:
 
     def commit(self, changes: list[Version]) -> None:
         """These versions were the next revision. Requires: there are some."""
-        self.log.append(changes[0] if len(changes) == 1 else changes)
+        # A tuple of what refers to nothing is soon let go by the garbage collector; a list would be looked through.
+        self.log.append(changes[0] if len(changes) == 1 else tuple(changes))
         self.revision += 1
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -188,10 +189,10 @@ class Store:
         """What the key was before this; None if it was not there, or if that is swept away."""
         return self.at(version.key, version.mod - 1)
 
-    def changes_of(self, revision: int) -> list[Version]:
+    def changes_of(self, revision: int) -> tuple[Version, ...]:
         """In the order in which they were made. Requires: first_logged <= revision <= self.revision."""
         change = self.log[revision - self.first_logged]
-        return change if isinstance(change, list) else [change]
+        return change if isinstance(change, tuple) else (change,)
 
     def versions_of(self, key: bytes) -> list[Version]:
         """All that are remembered, oldest first."""
