@@ -16,6 +16,10 @@ from onerack.raft.commands import KV
 from tests.kv.client.nodes import Nodes, run
 
 
+PATIENCE_S = 180.0
+"""Hashing passwords takes its time where others work, too."""
+
+
 async def founded(store: kv.KvClient) -> None:
     """Root, and ann who may read and write under `a/`; authentication is on."""
     auth = store.auth
@@ -71,7 +75,7 @@ def test_a_user_may_what_his_roles_may_and_nobody_may_nothing(tmp_path: Path) ->
             assert (await nobody.status()).name == "n1"
             assert [member.name for member in await nobody.members()] == ["n1"]
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
 
 
 def test_users_and_roles_are_listed_changed_and_taken_away(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_users_and_roles_are_listed_changed_and_taken_away(tmp_path: Path) -> No
             await root.disable()
             await ann.put("c", "v")
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
 
 
 def test_a_wrong_password_and_an_unknown_user_sound_the_same(tmp_path: Path) -> None:
@@ -116,7 +120,7 @@ def test_a_wrong_password_and_an_unknown_user_sound_the_same(tmp_path: Path) -> 
             with pytest.raises(UsageError, match="without a user"):
                 await nodes.connect(password="pw")
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
 
 
 def test_a_client_signs_in_when_users_are_asked_for_and_again_when_its_token_is_void(tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_a_client_signs_in_when_users_are_asked_for_and_again_when_its_token_is_
             await root.auth.change_password("ann", "new")
             assert await refused(ann.get("a/1")) == WRONG
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
 
 
 def test_a_token_is_good_on_every_node_and_outlives_the_leader(tmp_path: Path) -> None:
@@ -166,7 +170,7 @@ def test_a_token_is_good_on_every_node_and_outlives_the_leader(tmp_path: Path) -
                 assert found is not None
                 assert found.text == "w"
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
 
 
 class _Failing:
@@ -186,4 +190,4 @@ def test_what_was_not_made_because_nobody_could_sign_in_was_not_executed() -> No
             await Badge("ann", "pw").token(lost)
         assert caught.value.cause == "disconnected"
 
-    run(test)
+    run(test, timeout_s=PATIENCE_S)
