@@ -15,7 +15,6 @@ from onerack.kv.core import Kind, encode_command
 from onerack.raft.commands import KV
 from tests.kv.client.nodes import Nodes, run
 
-
 PATIENCE_S = 180.0
 """Hashing passwords takes its time where others work, too."""
 
