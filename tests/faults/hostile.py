@@ -355,13 +355,22 @@ async def strangers(nodes: Nodes, name: str, seed: int) -> int:
     return sent
 
 
+async def refusal_of(interface: Any, address: str) -> str:
+    """Why a node of another cluster is not let in. Being late is no reason: it is tried again."""
+    while True:
+        try:
+            client = await rpc.connect(interface, address, cluster="another", insecure=True, connect_timeout=10.0)
+        except OnerackError as error:
+            if "in time" not in str(error):
+                return str(error)
+        else:
+            await client.close()
+            return "it was let in"
+
+
 async def another_cluster(nodes: Nodes, name: str, seed: int) -> int:
     for interface in (RaftPeer, Kv):
-        words = "it was let in"
-        try:
-            await rpc.connect(interface, nodes.rpc[name], cluster="another", insecure=True, connect_timeout=60.0)
-        except OnerackError as error:
-            words = str(error)
+        words = await patiently(refusal_of(interface, nodes.rpc[name]), wondering)
         assert "another" in words, words
     return 2
 

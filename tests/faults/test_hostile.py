@@ -16,6 +16,7 @@ from onerack.config import MIB
 from tests.faults.hostile import OFFENDERS, Offender, hold_on
 from tests.faults.links import RelayLinks
 from tests.faults.nodes import Nodes
+from tests.faults.patience import awake
 from tests.faults.stores import EtcdStore, Lost, NativeStore, Refused
 
 FRAMES = int(os.environ.get("ONERACK_HOSTILE_FRAMES", "1000000"))
@@ -29,8 +30,19 @@ class Honest:
         self.nodes, self.name = nodes, name
         self.served = 0
         self.failed: list[str] = []
+        self.gap_s_max = 0.0
+        """For how long neither of them was served, as far as this machine was awake."""
         self._is_over = False
         self._tasks = [asyncio.create_task(self._work(kind)) for kind in (NativeStore, EtcdStore)]
+        self._watch = asyncio.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        served, gap_s = self.served, 0.0
+        while True:
+            await awake(0.1)
+            gap_s = 0.0 if self.served > served else gap_s + 0.1
+            served = self.served
+            self.gap_s_max = max(self.gap_s_max, gap_s)
 
     async def _work(self, kind: type[NativeStore] | type[EtcdStore]) -> None:
         number = 0
@@ -69,6 +81,8 @@ class Honest:
     async def __aexit__(self, *exception: object) -> None:
         self._is_over = True
         await asyncio.gather(*self._tasks)
+        self._watch.cancel()
+        await asyncio.gather(self._watch, return_exceptions=True)
 
 
 def resident_bytes(pid: int) -> int:
@@ -99,7 +113,8 @@ async def among(nodes: Nodes, name: str, frames: int, growth_max: int) -> None:
         await honest.until(honest.served + 5)
     growth = resident_bytes(pid) - before
     named = ", ".join(f"{what} {count}" for what, count in sorted(sent.items()))
-    print(f"{named}; {honest.served - served} honest calls, {len(honest.failed)} in vain; {growth / MIB:.0f} MiB more")
+    print(f"{named}; {honest.served - served} honest calls, {len(honest.failed)} in vain, longest gap", end=" ")
+    print(f"{honest.gap_s_max:.1f} s; {growth / MIB:.0f} MiB more")
     assert growth < growth_max
     nodes.check_alive()
     for other in nodes.names:
