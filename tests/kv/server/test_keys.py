@@ -154,3 +154,49 @@ def test_a_glance_at_a_transaction_sees_whether_it_may_write() -> None:
         assert may_write(TxnRequest(**fields).SerializeToString()) is expected
     for nonsense in (b"\x12", b"\x12\xff", b"\x12\xff\xff\xff", b"\x0a\x7f", b"\xff" * 9):
         assert may_write(nonsense) in (False, True)
+
+
+def test_pages_of_one_revision_and_a_watch_from_there_miss_nothing(tmp_path: Path) -> None:
+    """As Kubernetes does: a list in pages while others write, guarded updates, and a watch from the list's revision."""
+
+    async def main() -> None:
+        async with alone(tmp_path) as client:
+            for number in range(7):
+                await client.call("Put", key=b"/pods/%d" % number, value=b"old")
+            first, seen, revision = b"/pods/", [], 0
+            while True:
+                page = await client.call("Range", key=first, range_end=b"/pods0", limit=3, revision=revision)
+                revision = revision or page.header.revision
+                seen += [(kv.key, kv.value) for kv in page.kvs]
+                assert page.count == 7 - (len(seen) - len(page.kvs)), "what remains is known"
+                # Between two pages somebody writes, and deletes what is not read yet.
+                await client.call("Put", key=b"/pods/new", value=b"new")
+                await client.call("DeleteRange", key=b"/pods/6")
+                if not page.more:
+                    break
+                first = page.kvs[-1].key + b"\0"
+            assert seen == [(b"/pods/%d" % number, b"old") for number in range(7)]
+            unchanged = Compare(target=Compare.MOD, result=Compare.EQUAL, key=b"/pods/1", mod_revision=3)
+            write = RequestOp(request_put=PutRequest(key=b"/pods/1", value=b"mine"))
+            read = RequestOp(request_range=RangeRequest(key=b"/pods/1"))
+            answers = [await client.call("Txn", compare=[unchanged], success=[write], failure=[read]) for _ in range(2)]
+            assert [answer.succeeded for answer in answers] == [True, False]
+            assert answers[1].responses[0].response_range.kvs[0].mod_revision == answers[0].header.revision
+            watch = client.open("Watch")
+            watch.send(
+                create_request={
+                    "key": b"/pods/", "range_end": b"/pods0", "start_revision": revision + 1,
+                    "prev_kv": True, "progress_notify": True,
+                }
+            )  # fmt: skip
+            assert (await watch.receive()).created
+            told: list[tuple[bytes, int]] = []
+            while not told or told[-1][0] != b"/pods/1":
+                told += [(event.kv.key, event.type) for event in (await watch.receive()).events]
+            assert told == [
+                (b"/pods/new", 0), (b"/pods/6", 1), (b"/pods/new", 0), (b"/pods/new", 0), (b"/pods/1", 0)
+            ]  # fmt: skip
+            watch.send(progress_request={})
+            assert (await watch.receive()).header.revision == answers[0].header.revision
+
+    run(main())
