@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tests.faults.namespaces import call
 
-SIZE = "700M"
+SIZE = "3G"
+"""Room for the log and two snapshots of all that is written in one round, and then some; the image is sparse."""
 _SHUTDOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN, and how: without writing the journal first."""
 _NO_LOG_FLUSH = struct.pack("I", 2)
