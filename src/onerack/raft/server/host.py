@@ -137,7 +137,6 @@ class Host:
         if self.storage.full is not None and not self._has_room():
             # To a full disk entries are lost, as on a bad network: the leader sends them again.
             messages = [message for message in messages if type(message) is not Append or not message.entries]
-        self._whereabouts.note_sender(sender)
         self.drive.step_all(messages, sender)
 
     def _step(self, message: Any, sender: NodeId) -> None:

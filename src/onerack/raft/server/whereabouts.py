@@ -1,8 +1,8 @@
 """Whereabouts: how a witness knows where the others are.
 
 The idea: the book of addresses is replicated state, and a witness applies nothing: the group's newer members would be
-strangers to it, to whom it could not answer. So it asks a member that it can reach for the book, when a stranger has
-spoken to it, and now and then besides, since members may move.
+strangers to it, to whom it could not answer. So it asks a member that it can reach for the book, when the log names a
+stranger, and now and then besides, since members may move.
 
 The rule: what it is told is a hint, as what it was told when it was started. Who belongs to the group and may vote, it
 knows from the log, like everybody.
@@ -10,7 +10,6 @@ knows from the log, like everybody.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -39,19 +38,20 @@ class Whereabouts:
         self._book = book
         self._peers = peers
         self._spawn = spawn
-        self._asks_at = 0.0
+        self._asks_at = self._not_before = 0.0
         self._is_asking = False
-
-    def note_sender(self, name: NodeId) -> None:
-        """Somebody has spoken to this node."""
-        if self._core.is_witness and self._book.address_of(name) is None:
-            self._asks_at = 0.0
 
     def look(self, now: float) -> None:
         """Called now and then."""
-        if self._core.is_witness and now >= self._asks_at and not self._is_asking:
+        if self._is_asking or now < self._not_before or not self._core.is_witness:
+            return
+        if now >= self._asks_at or any(map(self._is_strange, self._core.configuration.members)):
             self._is_asking = True
+            self._not_before = now + _PATIENCE_S
             self._spawn(self._ask(now))
+
+    def _is_strange(self, name: NodeId) -> bool:
+        return name != self._core.node and self._book.address_of(name) is None
 
     async def _ask(self, now: float) -> None:
         try:
@@ -63,7 +63,6 @@ class Whereabouts:
                 return
         except OnerackError as error:
             log.debug("%s was not told where the others are: %s", self._core.node, error)
-            self._asks_at = asyncio.get_running_loop().time() + _PATIENCE_S
         finally:
             self._is_asking = False
 
