@@ -15,7 +15,7 @@ from typing import Final
 
 YOUNG: Final = 2000
 """Objects made since the last look at the youngest. Each may refer to many others: a look at more would be long."""
-LOOKS_BEFORE_MIDDLE: Final = 10
+LOOKS_BEFORE_MIDDLE: Final = 5
 NEVER: Final = 1 << 30
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from onerack.runtime.env import AppendFile, Disk
 
 UNFINISHED: Final = ".tmp"
-SYNC_BYTES: Final = 2 << 20
+SYNC_BYTES: Final = 1 << 20
 """Synced as it grows, so that the last sync does not keep everybody else's waiting."""
 
 

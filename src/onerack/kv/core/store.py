@@ -39,7 +39,7 @@ NEVER: Final = -1
 FIRST_REVISION: Final = 1
 SWEPT_PER_COMMAND: Final = 64
 SLICE: Final = 1024
-"""Keys or revisions that a walker looks at between two pauses."""
+"""Keys or versions that a walker looks at between two pauses."""
 EVERYTHING: Final = b""
 """As the end of a range: there is none."""
 
@@ -303,9 +303,13 @@ class Store:
         self._walkers += 1
         try:
             yield []
-            for begin in range(first, last + 1, SLICE):
-                stop = min(begin + SLICE, last + 1)
-                yield [version for revision in range(begin, stop) for version in self.changes_of(revision)]
+            versions: list[Version] = []
+            for revision in range(first, last + 1):
+                versions += self.changes_of(revision)
+                if len(versions) >= SLICE:
+                    yield versions
+                    versions = []
+            yield versions
         finally:
             self._walkers -= 1
 

@@ -27,6 +27,7 @@ from onerack.raft.machine import StateMachine
 from onerack.raft.messages import SnapshotMark
 from onerack.raft.storage import SnapshotStore, SnapshotWriter
 
+_REST_S_MAX: Final = 0.1
 _HEADER: Final = -1
 _FOOTER: Final = -2
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
@@ -129,8 +130,12 @@ def _framed(header: Header, parts: list[tuple[int, Iterator[bytes]]]) -> Iterato
 
 
 async def _each(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Rests for as long as each piece has taken: the disk belongs to those who write, and a snapshot has time."""
+    loop = asyncio.get_running_loop()
     for piece in pieces:
+        began_at = loop.time()
         yield piece
+        await asyncio.sleep(min(loop.time() - began_at, _REST_S_MAX))
 
 
 async def _checked(mark: SnapshotMark, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
