@@ -29,7 +29,7 @@ class NamespaceLinks:
 
     def __init__(self) -> None:
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
-        """For each node a process that keeps its namespace, while the node itself comes and goes."""
+        """For each node a process that keeps its namespace, while the node itself comes and goes. It ends with this one."""
         self._numbers: dict[str, int] = {}
         self._cut: set[Link] = set()
 
@@ -40,7 +40,7 @@ class NamespaceLinks:
         for number, name in enumerate(names, 1):
             self._numbers[name] = number
             holder = self._holders[name] = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
-                ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE
+                ["unshare", "--net", "sh", "-c", "echo; exec cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
             assert holder.stdout is not None
             holder.stdout.readline()  # Now it is in its namespace.
