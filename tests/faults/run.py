@@ -85,7 +85,7 @@ class Run:
             befallen: list[str] = []
             for kind in chosen:
                 whom = [names.pop() if befallen else names.pop(0)]
-                if kind != "some links" and chance.random() < 0.35:
+                if names and kind != "some links" and chance.random() < 0.35:
                     whom += [names.pop(0) for _ in range(chance.randint(0, len(names) - 1))]
                 befallen.append(f"{kind}: {' '.join(whom)}")
                 await stack.enter_async_context(self._kinds[kind](Scene(nodes, clients, whom, chance)))
