@@ -29,7 +29,7 @@ class NamespaceLinks:
 
     def __init__(self) -> None:
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
-        """For each node a process that keeps its namespace while the node comes and goes, and that ends with this one."""
+        """A process for each node, which keeps its namespace while the node comes and goes, and ends with this one."""
         self._numbers: dict[str, int] = {}
         self._cut: set[Link] = set()
 
