@@ -26,4 +26,4 @@ def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
 
 def test_a_story_is_told() -> None:
     assert "becomes_leader" in tell(1)
-    assert "answers_are_right" in tell(0, "refused_transactions_take_a_revision")
+    assert "answers_are_right" in tell(2, "refused_transactions_take_a_revision")

@@ -53,7 +53,7 @@ DRAWN = {
     "new_terms_keep_the_vote": (1, ""),
     "newer_terms_are_not_noticed": (1, ""),
     "nobody_rises": (0, "liveness"),
-    "places_are_not_compared": (27, "log_matching"),
+    "places_are_not_compared": (55, "log_matching"),
     "refusals_are_not_heard": (2, "liveness"),
     "replies_before_commit": (0, "linearizability"),
     "sends_do_not_wait_for_the_disk": (1, "said_after_durable"),

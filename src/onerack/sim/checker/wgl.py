@@ -47,13 +47,21 @@ class Model(Protocol):
         """Says of operations without return what follows from what others saw: see `settled`."""
 
 
-def settled(operations: Sequence[Operation], shown_until: dict[Hashable, int]) -> list[Operation]:
+_NOTHING: Final = object()
+
+
+def settled(
+    operations: Sequence[Operation], shown_until: dict[Hashable, int], initial: Hashable = _NOTHING
+) -> list[Operation]:
     """Changes whose answer was lost double the search each, so it is worth while to think about them first. Whose
     value somebody saw had taken effect when that answer came; whose value nobody ever saw may be left out, for the
-    next change hid it. Requires: whoever sees a value sees which change made it."""
+    next change hid it. Who sees the `initial` value may have seen what was there before all changes.
+
+    Requires: whoever sees another value sees which change made it.
+    """
     found = []
     for each in operations:
-        if each.end is not None:
+        if each.end is not None or (each.argument == initial and initial in shown_until):
             found.append(each)
         elif each.argument in shown_until:
             # A value that was seen before it was written will be found by the search.
@@ -91,7 +99,7 @@ class Register:
         for each in operations:
             if each.kind == "read" and each.end is not None:
                 shown_until[each.result] = min(each.end, shown_until.get(each.result, each.end))
-        return settled(operations, shown_until)
+        return settled(operations, shown_until, self.initial)
 
 
 class Appends:

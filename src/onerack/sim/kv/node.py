@@ -38,9 +38,13 @@ class AskProgress(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One response of the hub, the `number`th of its stream."""
+    """One response of the hub, the `number`th of its stream.
+
+    `opened_ns`: when the stream was opened; a request that comes twice opens two, of which a connection is one.
+    """
 
     session: str
+    opened_ns: int
     number: int
     content: bytes
 
@@ -48,9 +52,10 @@ class Told(msgspec.Struct, frozen=True):
 class _Ear:
     """One stream."""
 
-    def __init__(self, watcher: str, session: str) -> None:
+    def __init__(self, watcher: str, session: str, opened_ns: int) -> None:
         self.watcher = watcher
         self.session = session
+        self.opened_ns = opened_ns
         self.told = 0
 
 
@@ -77,7 +82,7 @@ class KvNode(SimNode):
 
     def _on_listen(self, message: Listen, sender: str) -> None:
         self._streams += 1
-        self._ears[self._streams] = _Ear(sender, message.session)
+        self._ears[self._streams] = _Ear(sender, message.session, self.around.world.now_ns)
         request = messages.WatchCreateRequest(
             key=message.first.encode(), range_end=message.behind.encode(), start_revision=message.start,
             progress_notify=True,
@@ -105,7 +110,7 @@ class KvNode(SimNode):
         hub = self.machine.hub
         for number, response in hub.advance():
             ear = self._ears[number]
-            self.around.send(self.name, ear.watcher, Told(ear.session, ear.told, response))
+            self.around.send(self.name, ear.watcher, Told(ear.session, ear.opened_ns, ear.told, response))
             ear.told += 1
             if self._chance.random() < 0.1:
                 hub.pause(number)

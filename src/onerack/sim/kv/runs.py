@@ -7,9 +7,9 @@ from functools import partial
 
 from onerack.sim.hunt import Hunt, hunt
 from onerack.sim.kv.kit import KvKit
+from onerack.sim.kv.options import draw
 from onerack.sim.kv.planted import PLANTED
 from onerack.sim.kv.schedule import KvSchedule
-from onerack.sim.raft.options import draw
 from onerack.sim.raft.runs import carried_out, told
 from onerack.sim.raft.schedule import Report
 from onerack.sim.raft.story import Story

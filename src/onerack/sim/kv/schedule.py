@@ -13,6 +13,7 @@ from onerack.sim.kv.clients import EVERYTHING, Book, KvClient
 from onerack.sim.kv.judge import check_registers, check_replica, check_store
 from onerack.sim.kv.kit import KvKit
 from onerack.sim.kv.node import KvNode, Told
+from onerack.sim.kv.options import draw
 from onerack.sim.kv.watchers import SimWatcher
 from onerack.sim.raft.clients import SimClient
 from onerack.sim.raft.node import SimNode
@@ -32,7 +33,7 @@ class KvSchedule(Schedule):
         self.book = Book()
         self.commands: dict[int, bytes] = {}
         """Index -> the command that whoever came first has applied there."""
-        super().__init__(seed, kit, story, options=options)
+        super().__init__(seed, kit, story, options=options or draw(stream(seed, "options")))
         names = [f"w{number + 1}" for number in range(WATCHERS)]
         self.watchers = {name: SimWatcher(self, name, stream(seed, name)) for name in names}
 

@@ -35,6 +35,8 @@ class SimWatcher:
         self._chance = chance
         self._sessions = 0
         self._session = ""
+        self._opened_ns = 0
+        """When the present stream was opened; 0: it has not been heard yet."""
         self._expected = 0
         self._target = ""
         self._heard_ns = 0
@@ -52,7 +54,7 @@ class SimWatcher:
     def connect(self) -> None:
         """A new stream, at any node."""
         self._sessions += 1
-        self._session, self._expected = f"{self.name}.{self._sessions}", 0
+        self._session, self._opened_ns, self._expected = f"{self.name}.{self._sessions}", 0, 0
         self._target = self._chance.choice(self._around.servers())
         self._heard_ns = self._around.world.now_ns
         self._around.send(self.name, self._target, Listen(self._session, self.first, self.behind, self._next))
@@ -79,7 +81,10 @@ class SimWatcher:
     # ------------------------------------------------------------------------------------------------ what it hears
 
     def hear(self, message: Told) -> None:
-        if message.session != self._session or message.number < self._expected:
+        if message.session != self._session or self._opened_ns not in (0, message.opened_ns):
+            return
+        self._opened_ns = message.opened_ns
+        if message.number < self._expected:
             return
         if message.number > self._expected:
             self.connect()  # Something was lost: no connection has that.

@@ -65,6 +65,18 @@ class Durable:
         del self.entries[:drop]
         self.before += drop
 
+    def read_snapshot(self, mark: SnapshotMark) -> bytes:
+        found = self.snapshots.get(mark.index)
+        assert found is not None, f"snapshot {mark} is wanted, and is not here"
+        assert found[0] == mark, f"snapshot {mark} is wanted, {found[0]} is here"
+        return found[1]
+
+    def delete_snapshots_before(self, index: int) -> None:
+        """Never the newest."""
+        for old in sorted(self.snapshots)[:-1]:
+            if old < index:
+                del self.snapshots[old]
+
     def recover(self) -> Recovered:
         """What a starting node finds; entries from before the arrival of the newest snapshot are the core's affair."""
         if not self.entries:
@@ -83,6 +95,8 @@ class Storage(Protocol):
     def sync(self) -> None: ...
     def keep_snapshot(self, mark: SnapshotMark, content: bytes) -> None: ...
     def newest_snapshot(self) -> tuple[SnapshotMark, bytes] | None: ...
+    def read_snapshot(self, mark: SnapshotMark) -> bytes: ...
+    def delete_snapshots_before(self, index: int) -> None: ...
     def cut_before(self, index: int) -> None: ...
     def crash(self) -> None: ...
     @property
@@ -120,12 +134,16 @@ class ModelStorage:
     def keep_snapshot(self, mark: SnapshotMark, content: bytes) -> None:
         """Durable when this returns; a crash before it leaves nothing of it."""
         self._durable.snapshots[mark.index] = (mark, content)
-        for index in sorted(self._durable.snapshots)[:-2]:
-            del self._durable.snapshots[index]
 
     def newest_snapshot(self) -> tuple[SnapshotMark, bytes] | None:
         snapshots = self._durable.snapshots
         return snapshots[max(snapshots)] if snapshots else None
+
+    def read_snapshot(self, mark: SnapshotMark) -> bytes:
+        return self._durable.read_snapshot(mark)
+
+    def delete_snapshots_before(self, index: int) -> None:
+        self._durable.delete_snapshots_before(index)
 
     def cut_before(self, index: int) -> None:
         self._durable.cut_before(index)

@@ -263,16 +263,19 @@ class FileStorage:
                 writer.write(piece)
         writer.commit()
         self._durable.snapshots[mark.index] = (mark, content)
-        indexes = self._snapshots.indexes()
-        if len(indexes) > 1:
-            self._snapshots.delete_before(indexes[-2])
 
     def newest_snapshot(self) -> tuple[SnapshotMark, bytes] | None:
         mark = self._snapshots.newest()
-        if mark is None:
-            return None
+        return None if mark is None else (mark, self.read_snapshot(mark))
+
+    def read_snapshot(self, mark: SnapshotMark) -> bytes:
         with self._snapshots.open(mark) as reader:
-            return mark, b"".join(reader.pieces())
+            assert reader.mark == mark, f"snapshot {mark} is wanted, {reader.mark} is here"
+            return b"".join(reader.pieces())
+
+    def delete_snapshots_before(self, index: int) -> None:
+        self._snapshots.delete_before(index)
+        self._durable.delete_snapshots_before(index)
 
     def cut_before(self, index: int) -> None:
         assert self._log is not None

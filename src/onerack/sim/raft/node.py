@@ -331,10 +331,8 @@ class SimNode:
 
     def _load_snapshot(self, mark: SnapshotMark) -> None:
         if mark.index:
-            found = self.storage.newest_snapshot()
-            assert found is not None, f"snapshot {mark} is wanted, and there is none"
-            assert found[0] == mark, f"snapshot {mark} is wanted, {found[0]} is the newest"
-            self.machine.restore(found[1])
+            # There may be a newer one: it came while the disk was busy with what led to this.
+            self.machine.restore(self.storage.read_snapshot(mark))
         self.applied, self.applied_term = mark.index, mark.term
         self.applied_configuration = mark.configuration
         for index in [index for index in self._placed if index <= mark.index]:
@@ -372,6 +370,7 @@ class SimNode:
         self.tell_core(SnapshotTaken(mark.index, keep))
         if self.alive:
             self.storage.cut_before(mark.index - keep + 1)
+            self.storage.delete_snapshots_before(mark.index)
 
     # ------------------------------------------------------------------------------------------------ clients
 

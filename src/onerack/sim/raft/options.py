@@ -108,7 +108,7 @@ def draw(chance: random.Random) -> Options:
     if theme is not None:
         options = theme(chance, options)
     # Drawn last, so that it leaves all other worlds as they are.
-    return _witnesses(chance, options) if chance.random() < 0.05 else options
+    return _witnesses(chance, options) if chance.random() > 0.95 else options
 
 
 def small_world(nodes: int = 3) -> Options:

@@ -167,7 +167,7 @@ class RefusedTransactionsTakeARevision(WrongMachine):
                 return super()._apply(command)
             except Refused:
                 self.store.revision += 1
-                self.store.log.append([])
+                self.store.log.append(())
                 raise
 
 
