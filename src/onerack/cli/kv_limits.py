@@ -13,9 +13,8 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, get_type_hints
 
-import msgspec
 import typer
 
 from onerack.errors import UsageError
@@ -68,7 +67,7 @@ HeartbeatInterval = Annotated[
 ]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(NamedTuple):
     """As they were given; None: they were not."""
 
     quota_bytes: str | None = None
@@ -84,7 +83,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     def words(self) -> list[str]:
         """For another command line."""
         found = []
-        for name in self.__struct_fields__:
+        for name in self._fields:
             value = getattr(self, name)
             if value is not None:
                 found += [_option(name), str(value)]
@@ -180,7 +179,7 @@ def with_limits(command: Callable[..., int | None]) -> Callable[..., int | None]
 
     @functools.wraps(command)
     def run(**given: Any) -> int | None:
-        limits = Limits(**{name: given.pop(name) for name in Limits.__struct_fields__})
+        limits = Limits(**{name: given.pop(name) for name in Limits._fields})
         return command(**given, limits=limits)
 
     own, common = inspect.signature(command), inspect.signature(limit_options)
