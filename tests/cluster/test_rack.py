@@ -57,10 +57,16 @@ def test_a_rack_goes_up_loses_a_node_goes_down_and_up_again(directory: Path) -> 
     assert states.pop(leader.name) == "down"
     assert sorted(states.values()) == ["follower", "leader"]
 
+    with pytest.raises(UsageError, match="run with other limits"):
+        rack.up(directory, options=["--max-txn-ops", "5"])
+    whole = rack.up(directory)
+    assert [node.name for node in whole.nodes if node not in record.nodes] == [leader.name]
+    assert {node.state for node in rack.status(directory)[1]} == {"leader", "follower"}
+
     stopped, killed = rack.down(directory, grace_s=30)
-    assert sorted(stopped) == sorted(states)
+    assert sorted(stopped) == ["n1", "n2", "n3"]
     assert killed == []
-    assert not any(is_alive(Process(node.pid, node.started)) for node in record.nodes)
+    assert not any(is_alive(Process(node.pid, node.started)) for node in (*record.nodes, *whole.nodes))
     assert {node.state for node in rack.status(directory)[1]} == {"down"}
     assert rack.down(directory) == ([], [])
 

@@ -67,6 +67,7 @@ def up(
 
     Its nodes run in the background, until `onerack down`; their logs are in DIR/logs. A cluster that was stopped
     starts again with its data, its ports, and the limits that it had; those that are given now replace all of them.
+    Of one that runs, nodes that have died are started again.
     """
     from onerack.cluster import rack
     from onerack.cluster.processes import ended_like_ctrl_c

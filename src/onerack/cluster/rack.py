@@ -22,7 +22,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -78,13 +78,13 @@ def up(
     cluster: str = "",
     options: Sequence[str] = (),
 ) -> ClusterRecord:
-    """Starts a rack, and returns when it can be written to. Known nodes start again as they were.
+    """Starts a rack, and returns when it can be written to. Known nodes start again as they were, if they are down.
 
     `control`: how many nodes; without it as many as there are, or three. `options`: more words for `onerack kv serve`;
     without any, those of the last time.
 
-    Raises: UsageError: one runs already, or it has another size; the directory cannot be used. NotExecuted: it did not
-    start, with the reason. StorageFull.
+    Raises: UsageError: all of it runs already, or it has another size; the directory cannot be used. NotExecuted: it
+    did not start, with the reason. StorageFull.
     """
     with _usable(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -92,6 +92,7 @@ def up(
         known = read_record(directory)
         if known is not None:
             _check_startable(directory, known, control, base_port, cluster)
+            _check_down(directory, known, options)
             return _start(directory, msgspec.structs.replace(known, options=tuple(options) or known.options), known)
         for tries in range(_TRIES):
             fresh = _new_record(control or _CONTROL, base_port, cluster or "onerack", tuple(options))
@@ -118,9 +119,6 @@ def _usable(directory: Path) -> Iterator[None]:
 def _check_startable(
     directory: Path, known: ClusterRecord, control: int | None, base_port: int | None, cluster: str
 ) -> None:
-    running = [node.name for node in known.nodes if is_alive(_process(node))]
-    if running:
-        raise UsageError(f"{directory}: a rack runs there already ({', '.join(running)}); stop it with `onerack down`")
     if control is not None and control != len(known.nodes):
         raise UsageError(
             f"--control {control}: the rack in {directory} has {len(known.nodes)} of them; to change that, use "
@@ -130,6 +128,16 @@ def _check_startable(
         raise UsageError(f"--base-port {base_port}: the rack in {directory} keeps its ports; choose another --dir")
     if cluster and cluster != known.cluster:
         raise UsageError(f"--cluster {cluster}: the rack in {directory} is called {known.cluster}, and keeps its name")
+
+
+def _check_down(directory: Path, known: ClusterRecord, options: Sequence[str]) -> None:
+    """Nodes that have died may be started beside those that live, with the limits that these have."""
+    running = [node.name for node in known.nodes if is_alive(_process(node))]
+    if len(running) == len(known.nodes):
+        raise UsageError(f"{directory}: a rack runs there already ({', '.join(running)}); stop it with `onerack down`")
+    if running and options and tuple(options) != known.options:
+        names = ", ".join(running)
+        raise UsageError(f"{directory}: {names} run with other limits; stop them with `onerack down` to change these")
 
 
 def _new_record(control: int, base_port: int | None, cluster: str, options: tuple[str, ...] = ()) -> ClusterRecord:
@@ -170,26 +178,28 @@ def _start(directory: Path, record: ClusterRecord, known: ClusterRecord | None) 
         for each in ("logs", "run"):
             (directory / each).mkdir(exist_ok=True)
     made = [node.name for node in record.nodes if not (directory / node.name).exists()]
-    started: list[NodeRecord] = []
+    started: dict[str, NodeRecord] = {}
     try:
         for node in record.nodes:
+            if is_alive(_process(node)):
+                continue
             with uninterrupted():  # Who was started is known, whenever this command is told to end.
-                started.append(_start_node(directory, record, node))
-        running = msgspec.structs.replace(record, nodes=tuple(started))
+                started[node.name] = _start_node(directory, record, node)
+        running = msgspec.structs.replace(record, nodes=tuple(started.get(node.name, node) for node in record.nodes))
         write_record(directory, running)
         _until_ready(directory, running)
     except BaseException:
         with uninterrupted():
-            stop(map(_process, started), grace_s=_FAILED_GRACE_S)
-            _take_back(directory, record, known, made)
+            stop(map(_process, started.values()), grace_s=_FAILED_GRACE_S)
+            _take_back(directory, started, known, made)
         raise
     return running
 
 
-def _take_back(directory: Path, record: ClusterRecord, known: ClusterRecord | None, made: Sequence[str]) -> None:
+def _take_back(directory: Path, started: Iterable[str], known: ClusterRecord | None, made: Sequence[str]) -> None:
     """The logs stay: they say why."""
-    for node in record.nodes:
-        (directory / "run" / f"{node.name}.pid").unlink(missing_ok=True)
+    for name in started:
+        (directory / "run" / f"{name}.pid").unlink(missing_ok=True)
     if known is not None:
         with contextlib.suppress(OnerackError):
             write_record(directory, known)

@@ -34,6 +34,8 @@ REGRESSIONS = {
     83: "what a failed sync had not written was acknowledged by the next life",
     2_000_365: "the judge wanted of a leader of an old term what was committed in a newer one",
     349: "a sole voter leads the same term twice, because it was lost before it was durable",
+    1_017_480: "a sole voter led a term, lost it before it was durable, and another was elected in it with its vote",
+    52_323: "another snapshot arrived while a slow disk kept the node from putting one in place",
 }
 
 

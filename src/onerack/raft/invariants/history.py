@@ -202,10 +202,13 @@ class History:
 
     def forget_terms_behind(self, core: Observable) -> None:
         """A restarted node does not know terms that it led: then it led them alone, before they were durable, nobody
-        has heard of them, and it may lead them once more with other entries."""
+        has heard of them, and it may lead them once more with other entries; or somebody else with its vote."""
         led = [term for term, leader in self.leaders.items() if leader == core.node and term > core.term]
         for place in [place for place in self.places if place[1] in led]:
             del self.places[place]
+        if core.configuration.voters == (core.node,):
+            for term in led:
+                del self.leaders[term]
 
     def _remember_place(self, core: Observable, index: int) -> None:
         entry = core.entry_at(index)

@@ -65,10 +65,14 @@ class Judge:
         """Node -> life, term, commit index, role, at the last look."""
 
     def booted(self, node: SimNode) -> None:
-        """What a node led alone and lost before it was durable, nobody has heard of: it may lead that term again."""
+        """What a node led alone and lost before it was durable, nobody has heard of: it may lead that term again, or
+        somebody else with its vote."""
         led = [term for term, leader in self.leaders.items() if leader == node.name and term > node.core.term]
         for place in [place for place in self._places if place[1] in led]:
             del self._places[place]
+        if node.core.configuration.voters == (node.name,):
+            for term in led:
+                del self.leaders[term]
 
     # ------------------------------------------------------------------------------------------------ after each step
 
