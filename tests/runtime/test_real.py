@@ -190,6 +190,19 @@ def test_a_fixed_file_is_written_over_and_keeps_its_size(place: tuple[StorageDis
     assert disk.read(path) == b"\0\0\0aXcd\0e\0"
 
 
+def test_a_file_is_mapped_though_it_is_unlinked(place: tuple[StorageDisk, str]) -> None:
+    disk, directory = place
+    path = f"{directory}/segment"
+    with pytest.raises(FileNotFoundError):
+        disk.map(path)
+    disk.open_append(path).append(b"")
+    assert disk.map(path)[:] == b""
+    disk.open_append(path).append(b"0123456789")
+    content = disk.map(path)
+    disk.unlink(path)
+    assert (len(content), content[2:5], content.find(b"7")) == (10, b"234", 7)
+
+
 def test_a_file_is_read_in_parts_though_it_is_unlinked(place: tuple[StorageDisk, str]) -> None:
     disk, directory = place
     path = f"{directory}/snapshot"

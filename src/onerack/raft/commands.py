@@ -51,7 +51,8 @@ def commands_of(payload: bytes) -> Iterator[tuple[int, int, bytes]]:
         position = start + length
         if position > end:
             raise _corrupt(start - size, end)
-        yield mount, tag, payload[start:position]
+        # A copy only of an entry that is a view of its file.
+        yield mount, tag, bytes(payload[start:position])
 
 
 def tags_of(payload: bytes) -> list[int]:

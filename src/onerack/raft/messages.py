@@ -54,6 +54,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     index: int
     kind: int
     payload: bytes
+    """Of a large one that was read from the disk: a view of its file."""
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True):

@@ -11,7 +11,11 @@ what was not.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from mmap import mmap
 from typing import Protocol
+
+Mapped = bytes | mmap
+"""The content of a file: slices of it are bytes."""
 
 
 class Clock(Protocol):
@@ -137,6 +141,10 @@ class StorageDisk(Disk, Protocol):
 
     def open_read(self, path: str) -> ReadFile:
         """Raises: FileNotFoundError."""
+
+    def map(self, path: str) -> Mapped:
+        """The file without a copy of it: pages come from the disk when they are looked at, and what cannot be read then
+        ends the process. Of a file that is unlinked later everything stays. Raises: FileNotFoundError."""
 
 
 class Journal(Protocol):

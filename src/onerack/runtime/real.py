@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import mmap
 import os
 import sys
 import time
@@ -20,7 +21,7 @@ from contextlib import suppress
 
 from onerack.codec import FrameDecoder, encode_frame
 from onerack.errors import UsageError, storing
-from onerack.runtime.env import Connection, Disk, Listener, Serve
+from onerack.runtime.env import Connection, Disk, Listener, Mapped, Serve
 
 EXIT_IO_ERROR = 74
 """sysexits.h's EX_IOERR: the exit code after a failed fsync."""
@@ -273,6 +274,15 @@ class RealDisk:
     def read(self, path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
+
+    def map(self, path: str) -> Mapped:
+        with open(path, "rb", buffering=0) as file:
+            if not os.fstat(file.fileno()).st_size:
+                return b""  # Of which there can be no mapping.
+            piece = bytearray(_READ_BYTES)
+            while file.readinto(piece):
+                pass  # What cannot be read is an OSError here, and would be a signal later.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def rename(self, source: str, target: str) -> None:
         with storing(target):

@@ -147,6 +147,9 @@ class SimDisk:
     def open_read(self, path: str) -> SimReadFile:
         return SimReadFile(self._there(path))
 
+    def map(self, path: str) -> bytes:
+        return self.read(path)
+
     def read(self, path: str) -> bytes:
         return self._there(path).present
 

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from onerack.errors import Corruption, NotExecuted, Overloaded, Unknown, UsageError
@@ -50,6 +51,27 @@ def test_all_nodes_are_restarted_and_nothing_is_lost(tmp_path: Path) -> None:
                 await group.append("n1", "a", value)
         async with group:
             assert await group.read("n2", "a") == list(range(20))
+            await group.agree()
+
+    run(story())
+
+
+def test_large_commands_are_read_from_their_files_again_and_sent_to_who_joins(tmp_path: Path) -> None:
+    async def story() -> None:
+        group = Group(tmp_path)
+        large = msgspec.msgpack.encode(("a", 7, bytes(20_000)))
+        async with group:
+            for _ in range(3):
+                await group.nodes["n1"].execute(USER, large)
+        async with group:
+            core = host_of(await group.led()).core
+            entries = [core.entry_at(index) for index in range(core.first_index, core.last_index + 1)]
+            kinds = [type(entry.payload).__name__ for entry in entries if entry and len(entry.payload) > 20_000]
+            assert kinds == ["memoryview"] * 3
+            await group.nodes["n1"].execute(USER, large)
+            joined = await group.join("n4")
+            await until(lambda: len(group.machines["n4"].of("a")) == 4)
+            assert joined.status().configuration.learners == ("n4",)
             await group.agree()
 
     run(story())

@@ -9,10 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from onerack.config import RaftConfig
 from onerack.errors import Corruption, InputError, StorageFull, UsageError
+from onerack.raft.commands import USER, commands_of, pack_command
 from onerack.raft.core.membership import decode_configuration
 from onerack.raft.messages import Configuration, Entry, HardState, Kind, LogReset, Recovered, SnapshotMark
 from onerack.raft.storage import RaftLog, SnapshotStore, rewrite_membership, verify
@@ -38,6 +40,22 @@ def test_a_new_log_begins_with_the_first_configuration(tmp_path: Path) -> None:
     again, recovered = RaftLog.open(tmp_path, cluster="test", node="n1", config=CONFIG)
     again.close()
     assert recovered.mark.configuration == FIRST, "an old log has its own"
+
+
+def test_a_large_entry_is_there_again_without_a_copy(tmp_path: Path) -> None:
+    log, _ = opened(tmp_path)
+    payload = pack_command(USER, 5, b"c" * 9000) + pack_command(USER, 6, b"d")
+    log.append([HardState(3, "n2"), *entries(3, 1, 8, payload)])
+    log.sync()
+    log.close()
+    log, recovered = opened(tmp_path)
+    log.cut_before(8)  # and its files go
+    log.close()
+    assert list(recovered.entries) == entries(3, 1, 8, payload)
+    assert type(recovered.entries[0].payload).__name__ == "memoryview"
+    assert list(commands_of(recovered.entries[0].payload)) == [(USER, 5, b"c" * 9000), (USER, 6, b"d")]
+    encoded = msgspec.msgpack.encode(recovered.entries[0])
+    assert encoded == msgspec.msgpack.encode(entries(3, 1, 1, payload)[0])
 
 
 def test_what_was_appended_is_there_again(tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
 from onerack.errors import Corruption, UsageError
 from onerack.rpc.durable.format import IDENTITY_BYTES, SECTOR
+from onerack.runtime.env import Mapped
 
 SEGMENT: Final = b"1RACKRFT"
 VERSION: Final = 1
@@ -56,6 +57,8 @@ ENTRY: Final = 2
 LOG_RESET: Final = 3
 BEGIN: Final = 4
 """The first part of the first record of a segment: where the segment before it ends."""
+VIEWED_BYTES: Final = 4096
+"""A page. The payload of an entry that is smaller is copied out of its file."""
 PART_TYPES: Final = (HARD_STATE, ENTRY, LOG_RESET, BEGIN)
 _BEGIN: Final = struct.Struct("<QII")
 
@@ -138,7 +141,7 @@ def header_checksum(header: Header) -> int:
     return zlib.crc32(encode_header(header))
 
 
-def read_header(content: bytes, path: str) -> Header:
+def read_header(content: Mapped, path: str) -> Header:
     """Raises: Corruption. UsageError: a later onerack wrote the file."""
     if len(content) < HEADER_BYTES:
         raise Corruption(path, 0, f"a header of {HEADER_BYTES} bytes", f"{len(content)} bytes")
@@ -211,7 +214,7 @@ def count_sectors(body: bytes, offset: int) -> tuple[int, int]:
     return empty, sparse
 
 
-def read_head(content: bytes, position: int) -> Head | None:
+def read_head(content: Mapped, position: int) -> Head | None:
     """The head of the record at `position`; None if it is not whole."""
     if position + HEAD_BYTES > len(content):
         return None
@@ -221,7 +224,7 @@ def read_head(content: bytes, position: int) -> Head | None:
     return head
 
 
-def read_record(content: bytes, path: str, position: int, seed: bytes, number: int | None, previous: int) -> Record:
+def read_record(content: Mapped, path: str, position: int, seed: bytes, number: int | None, previous: int) -> Record:
     """The record at `position`, which must be of this segment and have this number (None: any).
 
     Raises: Corruption: it is not, or it is not whole.
@@ -246,7 +249,7 @@ def read_record(content: bytes, path: str, position: int, seed: bytes, number: i
     return Record(head.number, parts, end, head.checksum)
 
 
-def _parts(content: bytes, path: str, position: int, end: int) -> Iterator[Part]:
+def _parts(content: Mapped, path: str, position: int, end: int) -> Iterator[Part]:
     unpack, size = PART.unpack_from, PART.size
     while position < end:
         begin = position + size
@@ -256,13 +259,21 @@ def _parts(content: bytes, path: str, position: int, end: int) -> Iterator[Part]
         if begin + payload_bytes > end or type not in PART_TYPES:
             raise Corruption(path, position, "a part", f"type {type} with {payload_bytes} bytes")
         position = begin + payload_bytes
-        yield Part(type, kind, term, index, content[begin:position])
+        yield Part(type, kind, term, index, _payload(content, type, begin, position))
+
+
+def _payload(content: Mapped, type: int, begin: int, end: int) -> bytes:
+    """Of a large entry it is a view, for the log of a node that starts may have gigabytes. Whoever takes it to pieces
+    (`commands_of`), compares it or sends it does not see the difference."""
+    if type == ENTRY and end - begin >= VIEWED_BYTES:
+        return cast(bytes, memoryview(content)[begin:end])
+    return content[begin:end]
 
 
 # ------------------------------------------------------------------------------------------------ torn or damaged
 
 
-def is_torn(content: bytes, position: int, seed: bytes, number: int) -> bool:
+def is_torn(content: Mapped, position: int, seed: bytes, number: int) -> bool:
     """Whether what lies from `position` to the end can be what a crash left of the record with this number.
 
     Requires: `read_record` refused it, and no later segment goes on.
@@ -295,7 +306,7 @@ def _has_lost_sector(body: bytes, position: int, head: Head) -> bool:
     return empty >= head.empty_sectors + 2 or (empty == head.empty_sectors + 1 and sparse >= head.sparse_sectors)
 
 
-def used_bytes(content: bytes) -> int:
+def used_bytes(content: Mapped) -> int:
     """Where the zeros begin with which the content ends."""
     end, step = len(content), 1 << 16
     zeros = bytes(step)
@@ -305,7 +316,7 @@ def used_bytes(content: bytes) -> int:
     return begin + len(content[begin:end].rstrip(b"\x00"))
 
 
-def _has_later_record(content: bytes, position: int, seed: bytes, number: int) -> bool:
+def _has_later_record(content: Mapped, position: int, seed: bytes, number: int) -> bool:
     found = content.find(seed, position + 1)
     while found >= 0:
         head = read_head(content, found)

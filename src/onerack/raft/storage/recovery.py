@@ -36,7 +36,7 @@ from onerack.raft.storage.format import (
 )
 from onerack.raft.storage.identity import Identity
 from onerack.raft.storage.snapshots import SnapshotStore
-from onerack.runtime.env import Disk
+from onerack.runtime.env import Mapped, StorageDisk
 
 
 class Torn(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ class _File(msgspec.Struct):
     """A segment's file, read."""
 
     path: str
-    content: bytes
+    content: Mapped
     extent: Extent
     first: Record | None = None
     begin: Begin | None = None
@@ -126,7 +126,7 @@ class _File(msgspec.Struct):
         return read_record(self.content, self.path, position, self.extent.header.seed, number, previous)
 
 
-def recover(disk: Disk, directory: str, identity: Identity, snapshots: SnapshotStore) -> Found:
+def recover(disk: StorageDisk, directory: str, identity: Identity, snapshots: SnapshotStore) -> Found:
     """Raises: Corruption: names file and offset."""
     found = scan(disk, directory, identity.log)
     return reconcile(found, snapshots.newest() or SnapshotMark(configuration=identity.first), directory)
@@ -161,7 +161,7 @@ def _goes_on_from(found: Scan, mark: SnapshotMark) -> bool:
     return mark.index <= found.last and found.entries[mark.index - found.base - 1].term == mark.term
 
 
-def require_unborn(disk: Disk, directory: str) -> None:
+def require_unborn(disk: StorageDisk, directory: str) -> None:
     """Nothing but what a log leaves that dies while it is made. Raises: Corruption: its identity is missing."""
     names = disk.names(directory)
     path, expected = f"{directory}/{IDENTITY}", "the identity of the log"
@@ -171,7 +171,7 @@ def require_unborn(disk: Disk, directory: str) -> None:
         raise Corruption(path, 0, expected, "no such file, but a log with records")
 
 
-def scan(disk: Disk, directory: str, identity: bytes, into: Scan | None = None) -> Scan:
+def scan(disk: StorageDisk, directory: str, identity: bytes, into: Scan | None = None) -> Scan:
     """Raises: Corruption: names file and offset; what is before it is in `into`. UsageError."""
     sequences = segments_in(disk.names(directory))
     begin = _first_of_chain(sequences)
@@ -207,10 +207,10 @@ def _first_of_chain(sequences: Sequence[int]) -> int:
     return max(begin, 0)
 
 
-def _open(disk: Disk, directory: str, sequence: int, identity: bytes) -> _File:
+def _open(disk: StorageDisk, directory: str, sequence: int, identity: bytes) -> _File:
     name = segment_name(sequence)
     path = f"{directory}/{name}"
-    content = disk.read(path)
+    content = disk.map(path)
     header = read_header(content, path)
     if (header.identity, header.sequence) != (identity or header.identity, sequence):
         raise Corruption(path, 0, f"segment {sequence} of log {identity.hex()}", str(header))

@@ -108,6 +108,9 @@ class SectorDisk:
     def read(self, path: str) -> bytes:
         return bytes(self._content(path).present)
 
+    def map(self, path: str) -> bytes:
+        return self.read(path)
+
     def rename(self, source: str, target: str) -> None:
         content = self._content(source)
         self._name(target, content)
