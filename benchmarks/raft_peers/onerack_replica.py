@@ -12,14 +12,13 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.ours.marks import leave
 from benchmarks.raft_peers.load import VALUE_BYTES, WARMUP_S, figures
 from benchmarks.raft_peers.ports import free_ports
+from benchmarks.raft_peers.trio import run_trio
 from onerack.raft import RaftNode, Replica
 from onerack.raft.commands import USER
 
@@ -102,17 +101,11 @@ def main() -> None:
     options.directory.mkdir(parents=True)
     names = ("n1", "n2", "n3")
     everybody = ",".join(f"{name}=tcp://127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True))
-    processes = []
+    commands = []
     for own in names:
         command = [sys.executable, "-m", "benchmarks.raft_peers.onerack_replica", *sys.argv[1:]]
-        command += ["--own", own, "--members", everybody]
-        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    words = [process.stdout.readline() for process in processes if process.stdout is not None]
-    for process in processes:
-        process.kill()
-    figures_of_leader = next(word for word in words if word.startswith("{")).strip()
-    print(figures_of_leader)
-    leave(**json.loads(figures_of_leader))
+        commands.append([*command, "--own", own, "--members", everybody])
+    run_trio(commands)
 
 
 if __name__ == "__main__":

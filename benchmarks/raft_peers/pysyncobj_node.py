@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -19,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.ours.marks import leave
 from benchmarks.raft_peers.load import VALUE_BYTES, WARMUP_S, figures
 from benchmarks.raft_peers.ports import free_ports
+from benchmarks.raft_peers.trio import run_trio
 
 
 def serve(own: str, others: list[str], journal: str, callers: int, seconds: float) -> None:
@@ -99,17 +98,11 @@ def main() -> None:
         return
     options.directory.mkdir(parents=True)
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
-    processes = []
+    commands = []
     for own in addresses:
         others = ",".join(other for other in addresses if other != own)
-        command = [sys.executable, __file__, *sys.argv[1:], "--own", own, "--others", others]
-        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-    words = [process.stdout.readline() for process in processes if process.stdout is not None]
-    for process in processes:
-        process.kill()
-    figures_of_leader = next(word for word in words if word.startswith("{")).strip()
-    print(figures_of_leader)
-    leave(**json.loads(figures_of_leader))
+        commands.append([sys.executable, __file__, *sys.argv[1:], "--own", own, "--others", others])
+    run_trio(commands)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from onerack.kv.client import Kv, NodeStatus
 from tests.faults.disks import Disk
 from tests.faults.links import Links
 from tests.faults.patience import patiently
+from tests.raft.server.processes import kill
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,11 +88,7 @@ class Nodes:
         """As a power switch would."""
         process = self.running.pop(name)
         self.ill.add(name)
-        process.kill()
-        await asyncio.to_thread(process.wait)
-        for pipe in (process.stdin, process.stdout):
-            assert pipe is not None
-            pipe.close()
+        await kill(process)
 
     def stop(self, name: str) -> None:
         self.ill.add(name)
