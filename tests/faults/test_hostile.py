@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from tests.faults.links import RelayLinks
 from tests.faults.nodes import Nodes
 from tests.faults.patience import awake
 from tests.faults.stores import EtcdStore, Lost, NativeStore, Refused
+from tests.many_files import many_files
 
 FRAMES = int(os.environ.get("ONERACK_HOSTILE_FRAMES", "1000000"))
 """Of the long run."""
@@ -131,18 +129,6 @@ def test_nothing_that_is_sent_to_either_port_ends_a_node_or_keeps_others_from_it
             await among(nodes, "n1", 800, 200 * MIB)
 
     asyncio.run(story())
-
-
-@contextlib.contextmanager
-def many_files(count: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        pytest.skip(f"only {hard} open files are allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.timeout(600)

@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import itertools
 import os
-import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -46,6 +45,7 @@ from onerack.rpc.messages import (
 )
 from onerack.rpc.transports.budget import Budget
 from onerack.rpc.transports.receiver import Receiver
+from tests.many_files import many_files
 from tests.rpc.mutations import feed, frames_of, hammer
 from tests.rpc.services import Shop, ShopServer, run
 
@@ -465,18 +465,6 @@ def test_a_million_spoiled_frames(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ slow clients
-
-
-@contextlib.contextmanager
-def many_files(count: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < count:
-        pytest.skip(f"only {hard} open files are allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def slow_ways(at: House) -> Sequence[bytes]:

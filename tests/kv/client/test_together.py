@@ -143,6 +143,7 @@ def test_what_a_node_says_of_each_is_what_each_caller_gets(tmp_path: Path, monke
                     [0, 0, 7], {0: Failed("NotExecuted", "too_large", "no"), 1: Failed("Unknown", "timeout", "?")}
                 ),
                 AllWritten([1]),
+                AllWritten([0, 8], {5: Failed("NotExecuted", "too_large", "of nobody")}),
             ]
 
             async def put_all(pairs: list[tuple[bytes, bytes]]) -> AllWritten:
@@ -155,6 +156,36 @@ def test_what_a_node_says_of_each_is_what_each_caller_gets(tmp_path: Path, monke
             assert done == Written(7)
             found = await outcomes(nodes.client, ("a", ""), ("b", ""))
             assert [(type(each), each.cause) for each in found] == [(Unknown, "malformed")] * 2
+            unsaid, done = await outcomes(nodes.client, ("a", ""), ("b", ""))
+            assert (type(unsaid), unsaid.cause) == (Unknown, "malformed")
+            assert done == Written(8)
+
+    run(test)
+
+
+def test_whatever_a_call_raises_each_caller_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with Nodes(tmp_path) as nodes:
+
+            async def put_all(pairs: list[tuple[bytes, bytes]]) -> AllWritten:
+                raise RuntimeError("nobody has thought of this")
+
+            monkeypatch.setattr(type(nodes.client._link.stub), "put_all", staticmethod(put_all))
+            found = await outcomes(nodes.client, ("a", ""), ("b", ""))
+            assert [type(each) for each in found] == [RuntimeError] * 2
+
+    run(test)
+
+
+def test_a_key_that_is_none_troubles_only_its_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with Nodes(tmp_path) as nodes:
+            counted = Counted(nodes.client, monkeypatch)
+            bad: Any = 5
+            first, wrong, last = await outcomes(nodes.client, ("a", "1"), (bad, "2"), ("b", "3"))
+            assert (type(first), type(last)) == (Written, Written)
+            assert isinstance(wrong, Exception)
+            assert counted.sizes == [2]
 
     run(test)
 

@@ -80,14 +80,11 @@ class KvClient:
         keep_lease: bool = False,
     ) -> Written:
         """Gives a key a value. `lease`: with which it ends. `keep_...`: of a key that exists, one part stays."""
-        asked = (
-            key.encode() if type(key) is str else key, value.encode() if type(value) is str else value, lease,
-            previous, keep_value, keep_lease,
-        )  # fmt: skip
+        asked = as_bytes(key), as_bytes(value), lease, previous, keep_value, keep_lease
         try:
             if not (lease or previous or keep_value or keep_lease):
-                return await self._together.put(asked[0], asked[1])  # type: ignore[arg-type]  # as_bytes, written out
-            return await self._link.stub.put(*asked)  # type: ignore[arg-type]  # as above
+                return await self._together.put(asked[0], asked[1])
+            return await self._link.stub.put(*asked)
         except CallError as error:
             written: Written = await self._link.again(error, "put", *asked)
             return written

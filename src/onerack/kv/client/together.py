@@ -26,6 +26,7 @@ _PUTS_MAX: Final = 32
 """As many as the layer below sends at once: while the server works on these, the next ones gather."""
 _VALUE_BYTES_MAX: Final = 4096
 """A longer value is a call of its own: it costs more than the call."""
+_UNSAID: Final = Failed("Unknown", "malformed", "the server has not said what has become of this put")
 
 
 class Together:
@@ -43,9 +44,9 @@ class Together:
         """Raises: CallError, as `Kv.put`."""
         self._open += 1
         try:
-            if self._open == 1 or len(value) > _VALUE_BYTES_MAX or _has_options():
-                return await self._link.stub.put(key, value)
-            return await self._put_with_others(key, value)
+            if self._open > 1 and _is_small(key, value) and not _has_options():
+                return await self._put_with_others(key, value)
+            return await self._link.stub.put(key, value)
         finally:
             self._open -= 1
 
@@ -70,7 +71,7 @@ class Together:
     async def _put_all(self, pairs: list[tuple[bytes, bytes]], waiting: list[asyncio.Future[Written]]) -> None:
         try:
             done = await self._link.stub.put_all(pairs)
-        except CallError as error:
+        except Exception as error:  # Of whatever kind: nobody may wait for ever.
             for future in waiting:
                 _fail(future, error)
             return
@@ -78,11 +79,16 @@ class Together:
             for future in waiting:
                 _fail(future, Unknown("the server has answered another number of puts", cause="malformed"))
             return
-        for future, revision in zip(waiting, done.revisions, strict=True):
-            if revision and not future.done():
+        for place, (future, revision) in enumerate(zip(waiting, done.revisions, strict=True)):
+            if not revision:
+                _fail(future, _error_of(done.failed.get(place, _UNSAID)))
+            elif not future.done():
                 future.set_result(Written(revision))
-        for place, failed in done.failed.items():
-            _fail(waiting[place], _error_of(failed))
+
+
+def _is_small(key: bytes, value: bytes) -> bool:
+    """And what it should be: others must not suffer for a key that is a number."""
+    return type(key) is type(value) is bytes and len(value) <= _VALUE_BYTES_MAX
 
 
 def _has_options() -> bool:
@@ -90,7 +96,7 @@ def _has_options() -> bool:
     return chosen.get() is not DEFAULT or serving.get() is not None
 
 
-def _fail(future: asyncio.Future[Written], error: CallError) -> None:
+def _fail(future: asyncio.Future[Written], error: Exception) -> None:
     if not future.done():  # Its caller may have been cancelled.
         future.set_exception(error)
 

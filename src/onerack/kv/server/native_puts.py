@@ -109,11 +109,11 @@ class NativePuts(NativeCalls):
 class _Together:
     """The answer to several puts of one call."""
 
-    __slots__ = ("_failed", "_left", "_revisions", "_store_of", "future")
+    __slots__ = ("_failed", "_left", "_machine", "_revisions", "future")
 
     def __init__(self, machine: KvMachine, count: int) -> None:
         self.future: asyncio.Future[AllWritten] = asyncio.get_running_loop().create_future()
-        self._store_of = machine
+        self._machine = machine
         self._revisions = [0] * count
         self._failed: dict[int, Failed] = {}
         self._left = count
@@ -121,7 +121,7 @@ class _Together:
     def came_to(self, place: int, result: Any) -> None:
         """What the log has made of one of them."""
         if type(result) is bytes:
-            self._revisions[place] = self._store_of.store.revision
+            self._revisions[place] = self._machine.store.revision
             self._count()
         else:
             self.failed_with(place, error_of(result))
